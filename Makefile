@@ -1,0 +1,60 @@
+# Every target sets itself up: on a fresh machine with Python 3.11 or later, `make demo` or `make test` is enough.
+#
+#   make demo            train a small study on embedded data; the last line is the report's path
+#   make test            lint, type-check, test
+#   make lint            ruff (format and rules), mypy
+#   make test-device     the laws on the GPU or TPU of this machine (EXTRAS=dev,cuda12 or dev,cuda13 or dev,tpu)
+#   make install         build .venv from constraints.txt; nothing when fresh
+#   make install-system  what comes from Debian (root)
+#   make clean           remove .venv and caches; runs/ stays
+
+.PHONY: help demo test lint test-device install install-system clean
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+EXTRAS ?= dev
+comma := ,
+BIN := .venv/bin
+STAMP := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
+DEBIAN := dataset-fashion-mnist chromium chromium-driver
+LAWS := $(wildcard tests/models tests/nn tests/losses tests/metrics tests/tasks)
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
+	  "Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; try make install PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@touch $@
+
+demo: install
+	@$(BIN)/python launch.py study residual_vs_plain --scale smoke --workdir runs/demo
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -n 2
+
+test-device: install
+	@env -u JAX_PLATFORMS $(BIN)/python -c 'import sys, jax; print("laws on", jax.devices()); \
+	  sys.exit("no accelerator here, or its extra is missing: make test-device EXTRAS=dev$(comma)cuda12" \
+	  if jax.default_backend() == "cpu" else None)'
+	env -u JAX_PLATFORMS CONVSCALE_TEST_DEVICE=1 $(BIN)/pytest $(LAWS)
+
+install-system:
+	@missing=$$(for package in $(DEBIAN); do dpkg -s $$package >/dev/null 2>&1 || echo $$package; done | xargs); \
+	if [ -z "$$missing" ]; then echo "already there: $(DEBIAN)"; \
+	elif [ "$$(id -u)" != 0 ]; then \
+	  echo "make install-system needs root to install: $$missing (tests that need them are left out until then)" >&2; exit 1; \
+	else apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; fi
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,25 @@
+"""Fashion-MNIST: 60,000 + 10,000 grey photographs of clothes, 28x28 (Xiao 2017, arXiv:1708.07747)."""
+
+from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig
+from research.values import Duration
+
+VARIANTS = ("resnet20", "lenet5", "plain20")
+
+
+def get_config(variant: str = "resnet20") -> Config:
+    """ResNet-20 (or its plain twin) for 10 epochs, or LeNet-5 on images padded to 32x32 for 5."""
+    if variant == "lenet5":
+        return Config(
+            model=ModelConfig("lenet5"),
+            data=DataConfig("fashion_mnist", batch_size=128, resolution=32, fit="pad"),
+            optimizer=OptimizerConfig("nesterov", learning_rate=0.05, weight_decay=5e-4),
+            schedule=ScheduleConfig("cosine", warmup=Duration(100, "steps")),
+            budget=BudgetConfig(train=Duration(5, "epochs")),
+        )
+    return Config(
+        model=ModelConfig(variant),
+        data=DataConfig("fashion_mnist", batch_size=128, flip=True, pad_and_crop=2),
+        optimizer=OptimizerConfig("nesterov", learning_rate=0.1, weight_decay=5e-3),
+        schedule=ScheduleConfig("cosine", warmup=Duration(200, "steps")),
+        budget=BudgetConfig(train=Duration(10, "epochs")),
+    )

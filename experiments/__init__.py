@@ -1,0 +1,39 @@
+"""Studies: one file per question, with `SCALES`, `runs(scale) -> [Planned]` and `report(results) -> Document`.
+
+The docstring of a study opens with its question, then says its command, its cost and what came out.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from types import ModuleType
+
+from research import catalogue
+from research.errors import UserError, unknown
+
+PARTS = ("SCALES", "runs", "report")
+
+
+def names() -> list[str]:
+    """Every study of this folder, in alphabetical order; reads file names only."""
+    return sorted(info.name for info in pkgutil.iter_modules(__path__) if not info.ispkg and info.name[0] != "_")
+
+
+def load(name: str) -> ModuleType:
+    """The study called `name`, or a user's own as `file.py`. Raises `UserError`: unknown name, a file that is none."""
+    if catalogue.is_path(name):
+        module = catalogue.load_file(name, "study")
+        missing = [part for part in PARTS if not hasattr(module, part)]
+        if missing:
+            raise UserError(f"study file {name!r} has no {', '.join(missing)}; expected {', '.join(PARTS)}")
+        return module
+    if name not in names():
+        raise unknown("study", name, names())
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def question(study: ModuleType) -> str:
+    """What the study asks: the first line of its docstring. Raises `UserError` where it has none."""
+    if not study.__doc__:
+        raise UserError(f"study {study.__name__} has no docstring; expected its question as the first line")
+    return inspect.cleandoc(study.__doc__).splitlines()[0]

@@ -1,0 +1,376 @@
+#!/usr/bin/env python
+"""Convscale's command line: it reads words, calls one function, and maps errors to exit codes.
+
+Exit codes: 0 done; 1 a run failed (--debug shows the traceback); 2 the words are wrong (one line says how);
+3 preempted (state is saved; the same command continues).
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from research.errors import Preempted, RunFailed, UserError, nearest, unknown
+
+if TYPE_CHECKING:
+    from research.sweeps.plan import Planned
+    from research.sweeps.study import Study
+
+Lists = dict[str, Callable[[], dict[str, str]]]
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}")
+
+
+def _first_line(thing: Any) -> str:
+    return (thing.__doc__ or "").strip().split("\n")[0]
+
+
+def _models() -> dict[str, str]:
+    from research import models
+
+    return {name: models.variant(name).summary for name in models.names()}
+
+
+def _functions(package: str) -> dict[str, str]:
+    import importlib
+
+    module = importlib.import_module(package)
+    return {name: _first_line(getattr(module, name)) for name in module.names()}
+
+
+def _tasks() -> dict[str, str]:
+    from research import catalogue
+
+    return {name: _first_line(module) for name, module in catalogue.modules("research.tasks").items()}
+
+
+def _datasets() -> dict[str, str]:
+    from research import data
+
+    return data.summaries()
+
+
+def _configs() -> dict[str, str]:
+    from research import catalogue
+
+    modules = catalogue.modules("configs").items()
+    return {f"{name}:{variant}": _first_line(module) for name, module in modules for variant in module.VARIANTS}
+
+
+def _studies() -> dict[str, str]:
+    import experiments
+
+    return {name: _first_line(experiments.load(name)) for name in experiments.names()}
+
+
+def _optimizers() -> dict[str, str]:
+    from research.training.optimizer import OPTIMIZERS
+
+    return dict(OPTIMIZERS)
+
+
+LISTS: Lists = {
+    "models": _models,
+    "losses": lambda: _functions("research.losses"),
+    "metrics": lambda: _functions("research.metrics"),
+    "tasks": _tasks,
+    "datasets": _datasets,
+    "configs": _configs,
+    "studies": _studies,
+    "optimizers": _optimizers,
+}
+
+
+def list_(words: argparse.Namespace, rest: list[str]) -> None:
+    """Names of one kind, or of every kind, with one line each."""
+    if words.kind is not None and words.kind not in LISTS:
+        raise unknown("kind", words.kind, LISTS)
+    found = {kind: LISTS[kind]() for kind in ([words.kind] if words.kind else LISTS)}
+    if words.json:
+        print(json.dumps(found[words.kind] if words.kind else found, indent=2))
+        return
+    for kind, names in found.items():
+        if not words.kind:
+            print(f"{kind}:")
+        width = min(max(map(len, names), default=0), 28)
+        for name, line in names.items():
+            room = 80 - width - 4
+            print(f"  {name:<{width}}  {line if len(line) <= room else line[: room - 3] + '...'}")
+
+
+def inspect(words: argparse.Namespace, rest: list[str]) -> None:
+    """Per-layer cost of a model and its totals in every published convention."""
+    from research.overrides import parse_fields
+    from research.scaling import inspect as inspection
+
+    fields = parse_fields(words.model, rest)
+    shown = inspection.show(
+        words.model, resolution=words.resolution, num_classes=words.num_classes, json=words.json, fields=fields
+    )
+    print(shown)
+
+
+def train(words: argparse.Namespace, rest: list[str]) -> None:
+    """One run, from where its folder left off."""
+    import configs
+    from research import overrides
+
+    cfg = overrides.apply(configs.load(words.config), rest)
+    if words.workdir is None:
+        raise UserError("--workdir is missing; expected the folder of the run")
+    _backend()
+    from research import training
+
+    summary = training.train(cfg, words.workdir)
+    shown = {
+        key: value for key, value in summary.items() if key in ("status", "step", "train_seconds", "params_digest")
+    }
+    shown.update({key: value for key, value in summary.items() if key.startswith(("eval", "best")) and "/" in key})
+    print(json.dumps(shown))
+
+
+def evaluate(words: argparse.Namespace, rest: list[str]) -> None:
+    """Metrics of a checkpoint, printed and written beside it."""
+    _backend()
+    from research import training
+
+    print(json.dumps(training.evaluate(words.workdir, checkpoint=words.checkpoint, dataset=words.dataset), indent=2))
+
+
+def study(words: argparse.Namespace, rest: list[str]) -> None:
+    """Run what is not finished of a study, then report."""
+    import experiments
+    from research.sweeps import plan
+    from research.sweeps.study import Study
+
+    module = experiments.load(words.name)
+    scale = words.scale or module.SCALES[0]
+    if scale not in module.SCALES:
+        raise unknown(f"scale of study {words.name}", scale, module.SCALES)
+    planned = plan.select(module.runs(scale), words.filter)
+    if words.dry_run:
+        return _dry_run(planned, words.json)
+    chosen = Study(words.name, scale, experiments.question(module), words.command, tuple(module.runs(scale)))
+    return _launch(chosen, words)
+
+
+def sweep(words: argparse.Namespace, rest: list[str]) -> None:
+    """Run a config over a grid given on the command line, then report."""
+    import configs
+    from research import overrides
+    from research.sweeps import plan
+    from research.sweeps.study import Study
+
+    base = overrides.apply(configs.load(words.config), rest, prog="launch.py sweep CONFIG")
+    planned = plan.grid(base, words.grid, seeds=words.seeds)
+    if words.dry_run:
+        return _dry_run(plan.select(planned, words.filter), words.json)
+    question = f"{words.config} over {', '.join(words.grid)}"
+    return _launch(Study("sweep", words.config, question, words.command, tuple(planned)), words)
+
+
+def _launch(chosen: "Study", words: argparse.Namespace) -> None:
+    """Execute what is left of a study or sweep and report it; failed runs are reported and make the exit code 1."""
+    if words.workdir is None:
+        raise UserError("--workdir is missing; expected the folder of the study")
+    _backend()
+    from research.sweeps import study as engine
+
+    outcomes = engine.launch(
+        chosen,
+        words.workdir,
+        executor=words.executor,
+        workers=words.workers,
+        pattern=words.filter,
+        accept_code=words.accept_code,
+    )
+    _report([words.workdir], None)
+    failed = [outcome.job.label for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        raise RunFailed(f"{len(failed)} of {len(outcomes)} runs: {', '.join(failed)}; the report shows why")
+
+
+def _dry_run(planned: "Sequence[Planned]", as_json: bool) -> None:
+    """Print the runs with their predicted cost."""
+    from research.sweeps import predict
+
+    rows = predict.rows(planned)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    print(f"{'run':<30} {'params':>11} {'macs':>14} {'activations':>12} {'seconds':>8}")
+    for row in rows:
+        seconds = "unknown" if row["predicted_seconds"] is None else f"{row['predicted_seconds']:.0f}"
+        numbers = f"{row['params']:>11,} {row['macs']:>14,} {row['activations']:>12,} {seconds:>8}"
+        print(f"{row['run']:<30} {numbers}{'  ' + row['reason'] if row['reason'] else ''}")
+    known = [row["predicted_seconds"] for row in rows if row["predicted_seconds"] is not None]
+    rest = "" if len(known) == len(rows) else f" and {len(rows) - len(known)} of unknown length"
+    print(f"{len(rows)} runs, {sum(known):.0f} s predicted, compilation not counted{rest}")
+
+
+def report(words: argparse.Namespace, rest: list[str]) -> None:
+    """Rebuild tables, figures and verdicts from the run records alone."""
+    _report(words.folders, words.open)
+
+
+def _report(folders: Sequence[str], show: bool | None) -> None:
+    """Write the report of one workdir, or of several merged into `merged/` of the first; its path is the last line."""
+    from pathlib import Path
+
+    import experiments
+    from research import reports
+    from research.reports.sweep import sweep_document
+    from research.sweeps import results
+
+    read = [(Path(folder).name, results.read(folder)) for folder in folders]
+    studies = read[0][1] if len(read) == 1 else results.merge(read)
+    documents = [
+        sweep_document(found.results) if found.name == "sweep" else experiments.load(found.name).report(found.results)
+        for found in studies
+    ]
+    target = Path(folders[0]) if len(folders) == 1 else Path(folders[0]) / "merged"
+    path = reports.write(documents, studies, target)
+    if show:
+        import webbrowser
+
+        webbrowser.open(Path(path).resolve().as_uri())
+    print(path)
+
+
+def status(words: argparse.Namespace, rest: list[str]) -> None:
+    """What of a sweep is waiting, running, finished and failed."""
+    from collections import Counter
+
+    from research.sweeps import study as engine
+
+    rows = engine.status(words.folder)
+    if words.json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        step = "" if row["step"] is None else f"step {row['step']}"
+        print(f"{row['status']:<10} {row['run']:<36} {row['id']} {step} {row['reason']}".rstrip())
+    print(", ".join(f"{count} {state}" for state, count in sorted(Counter(row["status"] for row in rows).items())))
+
+
+def _backend() -> None:
+    from research import backend
+
+    backend.set_up()
+
+
+def _parser() -> tuple[_Parser, dict[str, _Parser]]:
+    parser = _Parser(prog="launch.py", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
+    made: dict[str, _Parser] = {}
+
+    def verb(name: str, run: Callable[..., None], usage: str, help_: bool = True) -> _Parser:
+        about = _first_line(run)
+        made[name] = verbs.add_parser(
+            name, help=about, description=about, usage=usage, add_help=help_, allow_abbrev=False
+        )
+        made[name].set_defaults(run=run)
+        made[name].add_argument("--debug", action="store_true", help="show tracebacks")
+        return made[name]
+
+    v = verb("list", list_, "launch.py list [KIND] [--json]")
+    v.add_argument("kind", nargs="?", metavar="KIND", help=", ".join(LISTS))
+    v.add_argument("--json", action="store_true")
+    v = verb(
+        "inspect", inspect, "launch.py inspect MODEL [--resolution R] [--num-classes N] [field overrides] [--json]"
+    )
+    v.add_argument("model", metavar="MODEL")
+    v.add_argument("--resolution", type=int, metavar="R", help="pixels; default: the variant's own")
+    v.add_argument("--num-classes", type=int, metavar="N")
+    v.add_argument("--json", action="store_true")
+    v = verb("train", train, "launch.py train CONFIG [overrides] --workdir DIR", help_=False)
+    v.add_argument("config", metavar="CONFIG", help="NAME, NAME:VARIANT, a path to such a file, or a run's config.json")
+    v.add_argument("--workdir", metavar="DIR")
+    v = verb("eval", evaluate, "launch.py eval --workdir DIR [--checkpoint best|last|STEP] [--dataset NAME]")
+    v.add_argument("--workdir", metavar="DIR", required=True)
+    v.add_argument("--checkpoint", default="best", metavar="WHICH")
+    v.add_argument("--dataset", metavar="NAME")
+    v = verb("study", study, "launch.py study NAME [--scale S] [--filter GLOB] [--dry-run [--json]] --workdir DIR")
+    v.add_argument("name", metavar="NAME", help="a name of `launch.py list studies`, or a path to a study's file")
+    v.add_argument("--scale", metavar="S", help="smoke, small or full; default: the study's first")
+    _runs(v)
+    v = verb("sweep", sweep, "launch.py sweep CONFIG --grid KEY=V1,V2 ... [--seeds N] [overrides] --workdir DIR")
+    v.add_argument("config", metavar="CONFIG")
+    v.add_argument(
+        "--grid", metavar="KEY=VALUES", action="append", required=True, help="V1,V2 or A:B:STEP or log(A,B,N)"
+    )
+    v.add_argument("--seeds", type=int, default=1, metavar="N")
+    _runs(v)
+    v = verb("report", report, "launch.py report DIR [DIR ...] [--open]")
+    v.add_argument("folders", nargs="+", metavar="DIR")
+    v.add_argument("--open", action="store_true", help="open it in the browser")
+    v = verb("status", status, "launch.py status DIR [--json]")
+    v.add_argument("folder", metavar="DIR")
+    v.add_argument("--json", action="store_true")
+    return parser, made
+
+
+def _runs(verb: argparse.ArgumentParser) -> None:
+    """What every verb that launches many runs takes."""
+    verb.add_argument("--workdir", metavar="DIR")
+    verb.add_argument("--filter", metavar="GLOB", help="only runs whose label (arm/budget/seed) matches")
+    verb.add_argument("--executor", default="local", metavar="E")
+    verb.add_argument("--workers", type=int, default=1, metavar="N")
+    verb.add_argument("--accept-code", action="append", default=[], metavar="DIGEST", help="reuse an older code's runs")
+    verb.add_argument("--dry-run", action="store_true", help="print the runs and their predicted cost")
+    verb.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line; returns its exit code."""
+    debug = "--debug" in argv
+    try:
+        _dispatch(argv)
+    except UserError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunFailed as error:
+        if debug:
+            raise
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except Preempted as error:
+        print(f"preempted: {error}", file=sys.stderr)
+        return 3
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]} (--debug shows more)",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _dispatch(argv: Sequence[str]) -> None:
+    parser, verbs = _parser()
+    if argv and not argv[0].startswith("-") and argv[0] not in verbs:
+        raise unknown("verb", argv[0], verbs)
+    if not argv:
+        parser.print_help()
+        return
+    words, rest = parser.parse_known_args(argv)
+    words.command = shlex.join(["python", "launch.py", *argv])
+    if rest and words.verb not in ("train", "inspect", "sweep"):
+        close = nearest(rest[0], [option for action in verbs[words.verb]._actions for option in action.option_strings])
+        raise UserError(f"unexpected {rest[0]!r}; {'nearest: ' + close[0] if close else verbs[words.verb].usage}")
+    words.run(words, rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

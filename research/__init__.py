@@ -1,0 +1,1 @@
+"""Convscale's functions: models, losses, data, training, cost, sweeps and reports."""

@@ -1,0 +1,60 @@
+"""The folder is the registry: a package is found by reading its folder, a user's own file by its path."""
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from research.errors import UserError, unknown
+
+
+def modules(package: str) -> dict[str, ModuleType]:
+    """Every module directly in `package` (dotted name), imported, by file name; `_private` ones are left out."""
+    parent = importlib.import_module(package)
+    names = sorted(info.name for info in pkgutil.iter_modules(parent.__path__) if not info.name.startswith("_"))
+    return {name: importlib.import_module(f"{package}.{name}") for name in names}
+
+
+def is_path(name: str) -> bool:
+    """Whether `name` means the user's own file (`my_models.py:MyNet`) and not a name of the catalogue."""
+    return name.split(":")[0].endswith(".py")
+
+
+def load_file(path: str, kind: str) -> ModuleType:
+    """Import the user's own Python file, once per process. Raises `UserError`: no such file, or its import fails."""
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise UserError(f"{kind} file {path!r} does not exist; expected a path such as my_models.py:MyNet")
+    name = f"user_{file.stem}_{abs(hash(str(file)))}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{kind} file {path!r} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"{kind} file {path!r} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def load_object(name: str, kind: str) -> Any:
+    """The object that `file.py:Name` names. Raises `UserError`: no file, no such name in it (nearest shown)."""
+    path, _, attribute = name.partition(":")
+    module = load_file(path, kind)
+    public = [
+        n for n, v in vars(module).items() if not n.startswith("_") and callable(v) and v.__module__ == module.__name__
+    ]
+    if not attribute:
+        raise UserError(
+            f"{kind} {name!r} names a file only; expected {path}:NAME, with NAME one of: {', '.join(public)}"
+        )
+    if not hasattr(module, attribute):
+        raise unknown(f"{kind} in {path}", attribute, public)
+    return getattr(module, attribute)

@@ -1,0 +1,230 @@
+"""Configs: frozen values that say all there is to say about one run.
+
+A `Config` is built by a function in `configs/`, checked where it is constructed (type and range of every field), and
+written to `config.json` from which it loads back equal. What needs the catalogue or the data to be judged (names,
+contradictions) is checked by `research.training.resolve` before anything is compiled.
+"""
+
+import dataclasses
+import hashlib
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from research.errors import UserError, unknown
+from research.values import (
+    Count,
+    Duration,
+    Fraction,
+    Natural,
+    NonNegative,
+    Options,
+    Positive,
+    Range,
+    Value,
+    annotations,
+    cosmetic,
+    encode,
+    flatten,
+    from_mapping,
+)
+
+
+@dataclass(frozen=True)
+class ModelConfig(Value):
+    """Which network: a catalogue name or `file.py:Name`, and the model's own fields that differ from the variant's."""
+
+    section = "model."
+
+    name: str = "lenet5"
+    num_classes: Annotated[int, Range(low=1)] | None = None  # None: as many as the data has
+    options: Options = Options()
+
+
+@dataclass(frozen=True)
+class DataConfig(Value):
+    """Which examples, in what form. `name`: a row of `launch.py list datasets` or any prepared TFDS name."""
+
+    section = "data."
+
+    name: str = "digits"
+    path: str | None = None  # image folder, or TFDS data directory
+    batch_size: Count = 128  # global, over all devices
+    eval_batch_size: Count = 512
+    train_examples: Count | None = None  # a class-balanced subset of the training split
+    validation: Fraction = 0.0  # share of the training split held out; evaluation then uses it, not the test split
+    eval_on_train: bool = False  # also evaluate on the (unaugmented) training split
+    resolution: Count | None = None  # pixels; None: the data's own
+    fit: Literal["resize", "pad"] = "resize"  # how the data's own size becomes `resolution`
+    channels: Literal[1, 3] | None = None  # None: the data's own
+    flip: bool = False  # random horizontal flip
+    pad_and_crop: Natural = 0  # pixels of zero padding on each side before a random crop back to size
+    shuffle: bool = True
+
+
+@dataclass(frozen=True)
+class TaskConfig(Value):
+    """How a batch meets a loss and metrics."""
+
+    section = "task."
+
+    name: str = "classification"
+    loss: str = "softmax_cross_entropy"  # a name of `launch.py list losses` or `file.py:function`
+    label_smoothing: Annotated[float, Range(low=0, high=1)] = 0.0
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(Value):
+    """The update rule. Weight decay is decoupled (learning rate x decay x weight) and masked."""
+
+    section = "optimizer."
+
+    name: str = "momentum"  # sgd, momentum, nesterov, adam, adamw
+    learning_rate: NonNegative = 0.1  # the schedule's peak
+    momentum: Fraction = 0.9
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
+    weight_decay: NonNegative = 0.0
+    decay_on: Literal["kernels", "all"] = "kernels"  # kernels: arrays of rank 2 and more, no biases, no norm scales
+
+
+@dataclass(frozen=True)
+class ScheduleConfig(Value):
+    """Learning rate over the budget, as a factor on `optimizer.learning_rate`."""
+
+    section = "schedule."
+
+    name: str = "cosine"  # constant, step, cosine
+    warmup: Duration = Duration(0, "steps")  # linear from 0
+    boundaries: tuple[Fraction, ...] = (0.5, 0.75)  # step: shares of the budget at which the rate drops
+    factor: Positive = 0.1  # step: what it is multiplied by at each boundary
+    final: Fraction = 0.0  # cosine: the factor it ends at
+
+
+@dataclass(frozen=True)
+class BudgetConfig(Value):
+    """How long to train, how often to evaluate (0: only at the end)."""
+
+    section = "budget."
+
+    train: Duration = Duration(10, "epochs")
+    eval_every: Duration = Duration(1, "epochs")
+    log_every: Duration = cosmetic(Duration(50, "steps"))
+
+
+@dataclass(frozen=True)
+class ParallelismConfig(Value):
+    """How the step is compiled and spread over devices."""
+
+    section = "parallelism."
+
+    mode: Literal["jit", "pmap"] = "jit"
+    devices: Count | None = None  # None: every device there is
+    batch_norm: Literal["synchronised", "per_replica"] = "synchronised"
+
+
+@dataclass(frozen=True)
+class PrecisionConfig(Value):
+    """Compute type of the network (parameters, losses and metrics stay float32) and matrix-product precision."""
+
+    section = "precision."
+
+    compute: Literal["float32", "bfloat16"] = "float32"
+    matmul: Literal["default", "high", "highest"] = "default"
+
+
+@dataclass(frozen=True)
+class CheckpointConfig(Value):
+    """When state is saved and what is kept; changes no number of the run."""
+
+    section = "checkpointing."
+
+    every: Duration = cosmetic(Duration(1, "epochs"))  # 0: only when the run ends or is preempted
+    keep_last: Count = cosmetic(2)
+    keep_best: bool = cosmetic(True)
+    asynchronous: bool = cosmetic(True)
+
+
+@dataclass(frozen=True)
+class Config(Value):
+    """One run, complete."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    task: TaskConfig = TaskConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    budget: BudgetConfig = BudgetConfig()
+    parallelism: ParallelismConfig = ParallelismConfig()
+    precision: PrecisionConfig = PrecisionConfig()
+    checkpointing: CheckpointConfig = CheckpointConfig()
+    seed: Natural = 0
+    notes: str = cosmetic("")
+
+
+def to_dict(config: Value) -> dict[str, Any]:
+    """The config as plain JSON values; `from_dict` of it is equal to `config`."""
+    return encode(config)
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """A `Config` from its JSON values. Raises `UserError` on an unknown key, a wrong type or range."""
+    return from_mapping(Config, values, "")
+
+
+def to_json(config: Config) -> str:
+    """The complete config as indented JSON; `from_json` of it is equal to `config`."""
+    return json.dumps(to_dict(config), indent=2, allow_nan=False) + "\n"
+
+
+def from_json(text: str) -> Config:
+    """A `Config` from `to_json`'s text. Raises `UserError`."""
+    try:
+        return from_dict(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise UserError(f"config is not JSON: {error}") from None
+
+
+def _essential(value: Any) -> Any:
+    """The JSON values of `value` without its cosmetic fields."""
+    if not isinstance(value, Value):
+        return encode(value)
+    fields = [f for f in dataclasses.fields(typing.cast(Any, value)) if not f.metadata.get("cosmetic")]
+    return {f.name: _essential(getattr(value, f.name)) for f in fields}
+
+
+def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ between two configs, cosmetic fields left out: key -> (one's, other's)."""
+    a, b = flatten(_essential(one)), flatten(_essential(other))
+    return {k: (a.get(k), b.get(k)) for k in sorted({*a, *b}) if k not in a or k not in b or a[k] != b[k]}
+
+
+def digest(config: Config) -> str:
+    """Content hash (sha256, hex): equal for configs that differ only in cosmetic fields, stable over key order."""
+    text = json.dumps(_essential(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def replace(config: Config, **values: Any) -> Config:
+    """A copy with dotted keys changed: `replace(cfg, **{"optimizer.learning_rate": 0.2})`. Raises `UserError`.
+
+    `model.X`, where X is not a field of `ModelConfig`, sets the model's own field X.
+    """
+    for key, value in values.items():
+        config = _replace_one(config, key.split("."), value, key)
+    return config
+
+
+def _replace_one(node: Any, path: list[str], value: Any, key: str) -> Any:
+    head, rest = path[0], path[1:]
+    if isinstance(node, ModelConfig) and not rest and head not in annotations(ModelConfig):
+        return dataclasses.replace(node, options=Options({**node.options, head: value}))
+    if isinstance(node, Options) and not rest:
+        return Options({**node, head: value})
+    if not dataclasses.is_dataclass(node) or isinstance(node, Duration) or head not in annotations(type(node)):
+        raise unknown("config key", key, flatten(encode(Config())))
+    new = _replace_one(getattr(node, head), rest, value, key) if rest else value
+    return dataclasses.replace(typing.cast(Any, node), **{head: new})

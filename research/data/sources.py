@@ -1,0 +1,222 @@
+"""The data sets: one row each, and how each that is not TensorFlow-Datasets' is read.
+
+A further set is a row of `SOURCES`; any prepared TFDS name works without one.
+"""
+
+import gzip
+import importlib.util
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from etils import epath
+
+from research.config import DataConfig
+from research.data import splits, tfds, transforms
+from research.data.stored import Examples, Source, Split, Stored
+from research.errors import UserError, unknown
+
+
+def _no_path(cfg: DataConfig) -> None:
+    if cfg.path is not None:
+        raise UserError(f"data.path is {cfg.path!r}, and {cfg.name} takes none; leave it out")
+
+
+# --- digits: 1,797 8x8 images of handwritten digits (Alpaydin and Kaynak 1998, UCI), inside scikit-learn's package.
+
+_DIGITS_TEST = 359  # a fifth; the UCI split by writer is not in the file, so this one is ours: stratified and fixed
+
+
+def _digits_file(cfg: DataConfig) -> dict[str, epath.Path]:
+    """Found without importing scikit-learn, which takes a second."""
+    _no_path(cfg)
+    package = importlib.util.find_spec("sklearn")
+    folders = list(package.submodule_search_locations or []) if package else []
+    file = epath.Path(folders[0], "datasets/data/digits.csv.gz") if folders else None
+    if file is None or not file.is_file():
+        raise UserError("digits needs scikit-learn's data/digits.csv.gz, which is missing; run make install")
+    return {file.name: file}
+
+
+def _digits_info(cfg: DataConfig) -> Stored:
+    _digits_file(cfg)
+    return Stored((8, 8, 1), tuple("0123456789"), train_examples=1797 - _DIGITS_TEST, eval_examples=_DIGITS_TEST)
+
+
+def _digits(cfg: DataConfig, split: Split) -> Examples:
+    """Rows of 64 pixels from 0 to 16 and a label; 0..16 becomes 0..255, rounded."""
+    (file,) = _digits_file(cfg).values()
+    table = np.loadtxt(file, delimiter=",", dtype=np.int32)
+    images = np.round(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    parts = splits.hold_out(table[:, 64], 10, _DIGITS_TEST, "digits test")
+    chosen = parts[split == "eval"]
+    return Examples(table[chosen, 64], images[chosen].__getitem__)
+
+
+# --- fashion_mnist: 60,000 and 10,000 28x28 grey images of clothes (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747).
+
+FASHION_FOLDER = epath.Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
+_FASHION_PARTS = {"train": "train", "eval": "t10k"}
+_FASHION_NAMES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+
+
+def fashion_files(path: str | None) -> dict[str, epath.Path] | None:
+    """The four IDX files in `path` (default: Debian's folder), by name; None when they are not all there."""
+    kinds = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
+    folder = epath.Path(path or FASHION_FOLDER)
+    files = {f"{part}-{kind}": folder / f"{part}-{kind}" for part in _FASHION_PARTS.values() for kind in kinds}
+    return files if all(file.exists() for file in files.values()) else None
+
+
+def read_idx(file: epath.Path, rank: int) -> np.ndarray:
+    """A gzipped IDX file of unsigned bytes with `rank` dimensions (LeCun's MNIST format). Raises `UserError`."""
+    try:
+        data = gzip.decompress(file.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+    shape = tuple(np.frombuffer(data[4 : 4 + 4 * rank], ">u4").tolist())
+    if data[:4] != bytes([0, 0, 8, rank]) or len(data) != 4 + 4 * rank + int(np.prod(shape)):
+        raise UserError(f"{file} is not an IDX file of {rank} dimensions, or is cut short")
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+_fashion_tfds = tfds.source("")
+
+
+def _fashion_source(cfg: DataConfig) -> Source:
+    """The IDX files where they are, else the prepared TFDS set, which holds the same images in another order."""
+    if fashion_files(cfg.path):
+        return Source("", _fashion_info, _fashion, lambda cfg: fashion_files(cfg.path) or {})
+    if tfds.prepared(cfg.name, cfg.path):
+        return _fashion_tfds
+    where = cfg.path or f"{FASHION_FOLDER} nor prepared in {tfds.data_dir(None)}"
+    prepare = tfds.command(cfg.name, cfg.path)
+    raise UserError(f"fashion_mnist is not in {where}; run make install-system (Debian's files), or {prepare}")
+
+
+def _fashion_info(cfg: DataConfig) -> Stored:
+    return Stored((28, 28, 1), _FASHION_NAMES, train_examples=60_000, eval_examples=10_000)
+
+
+def _fashion(cfg: DataConfig, split: Split) -> Examples:
+    files, part = fashion_files(cfg.path) or {}, _FASHION_PARTS[split]
+    images = read_idx(files[f"{part}-images-idx3-ubyte.gz"], 3)[..., None]
+    return Examples(read_idx(files[f"{part}-labels-idx1-ubyte.gz"], 1).astype(np.int32), images.__getitem__)
+
+
+# --- synthetic: a class is a coarse random pattern, an example is that pattern at a quarter of the noise's contrast.
+
+_SYNTHETIC = {"train": 2000, "eval": 500}
+
+
+def _synthetic_info(cfg: DataConfig) -> Stored:
+    _no_path(cfg)
+    sizes = _SYNTHETIC["train"], _SYNTHETIC["eval"]
+    return Stored(
+        (32, 32, 3), tuple(f"pattern {i}" for i in range(10)), train_examples=sizes[0], eval_examples=sizes[1]
+    )
+
+
+def _random_bytes(shape: tuple[int, ...], *salt: int) -> np.ndarray:
+    words = np.random.PCG64(np.random.SeedSequence(salt)).random_raw(-(-int(np.prod(shape)) // 8))
+    return words.astype("<u8").view(np.uint8)[: int(np.prod(shape))].reshape(shape)
+
+
+def _synthetic(cfg: DataConfig, split: Split) -> Examples:
+    count = _SYNTHETIC[split]
+    labels = np.arange(count, dtype=np.int32) % 10
+    patterns = _random_bytes((10, 4, 4, 3), 1).repeat(8, axis=1).repeat(8, axis=2)
+    noise = _random_bytes((count, 32, 32, 3), 2, int(split == "eval"))
+    images = (patterns[labels] // 5 + noise.astype(np.uint16) * 4 // 5).astype(np.uint8)
+    return Examples(labels, images.__getitem__)
+
+
+# --- image_folder: data.path/train/CLASS/*.png|jpg|jpeg, and test, val or validation beside train.
+
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def _folder_listing(path: str | None, split: Split) -> tuple[tuple[str, tuple[epath.Path, ...]], ...]:
+    """(class name, its files in order of name) by class name, of one split; no class where there is no such split."""
+    if path is None:
+        raise UserError("image_folder needs data.path, a folder with train/CLASS/*.png or *.jpg in it")
+    root = epath.Path(path).expanduser()
+    names = ("train",) if split == "train" else ("test", "val", "validation")
+    found = [root / name for name in names if (root / name).is_dir()]
+    if split == "train" and not found:
+        raise UserError(f"data.path is {path!r}, and there is no folder {root / 'train'}; expected train/CLASS/*.png")
+    classes = sorted((f for f in found[0].iterdir() if f.is_dir()), key=lambda f: f.name) if found else []
+    files = {c.name: tuple(sorted(f for f in c.iterdir() if f.suffix.lower() in _SUFFIXES)) for c in classes}
+    if split == "train" and not any(files.values()):
+        raise UserError(f"{found[0]} holds no images; expected CLASS/*.png, *.jpg or *.jpeg")
+    return tuple(files.items())
+
+
+def _folder_info(cfg: DataConfig) -> Stored:
+    """Images count as RGB; the first one's size stands for all until they are read."""
+    train, evaluation = _folder_listing(cfg.path, "train"), _folder_listing(cfg.path, "eval")
+    names = tuple(name for name, _ in train)
+    for name, _ in evaluation:
+        if name not in names:
+            raise unknown(f"class in the evaluation folder of {cfg.path}", name, names)
+    first = next(files[0] for _, files in train if files)
+    height, width = transforms.decode(first.read_bytes(), 3, str(first)).shape[:2]
+    sizes = [sum(len(files) for _, files in part) for part in (train, evaluation)]
+    return Stored((height, width, 3), names, train_examples=sizes[0], eval_examples=sizes[1])
+
+
+def _folder(cfg: DataConfig, split: Split) -> Examples:
+    names = [name for name, _ in _folder_listing(cfg.path, "train")]
+    listing = [(file, names.index(name)) for name, files in _folder_listing(cfg.path, split) for file in files]
+
+    def images(positions: np.ndarray) -> Iterator[np.ndarray]:
+        for file, _ in (listing[i] for i in positions):
+            yield transforms.decode(file.read_bytes(), 3, str(file))
+
+    return Examples(np.array([label for _, label in listing], np.int32), images)
+
+
+def _folder_files(cfg: DataConfig) -> dict[str, epath.Path]:
+    parts = {split: _folder_listing(cfg.path, split) for split in ("train", "eval")}
+    return {f"{split}/{name}/{f.name}": f for split, part in parts.items() for name, files in part for f in files}
+
+
+# --- the rows
+
+SOURCES: dict[str, Source] = {
+    "digits": Source("1,797 handwritten digits, 8x8 grey, inside scikit-learn", _digits_info, _digits, _digits_file),
+    "fashion_mnist": Source(
+        "Fashion-MNIST: 70,000 pieces of clothing, 28x28 grey, 10 classes (arXiv:1708.07747)",
+        lambda cfg: _fashion_source(cfg).describe(cfg),
+        lambda cfg, split: _fashion_source(cfg).read(cfg, split),
+        lambda cfg: _fashion_source(cfg).files(cfg),
+    ),
+    "synthetic": Source(
+        "made up here: 2,500 noisy patterns, 32x32 RGB, 10 classes", _synthetic_info, _synthetic, lambda cfg: {}
+    ),
+    "image_folder": Source(
+        "your own: data.path/train/CLASS/*.png or *.jpg, and test or val beside train",
+        _folder_info,
+        _folder,
+        _folder_files,
+    ),
+    "mnist": tfds.source("MNIST: 70,000 handwritten digits, 28x28 grey (LeCun et al. 1998), TFDS"),
+    "cifar10": tfds.source("CIFAR-10: 60,000 photos, 32x32 RGB, 10 classes (Krizhevsky 2009), TFDS"),
+    "cifar100": tfds.source("CIFAR-100: 60,000 photos, 32x32 RGB, 100 classes (Krizhevsky 2009), TFDS"),
+    "svhn_cropped": tfds.source("SVHN: 99,289 house-number digits, 32x32 RGB (Netzer et al. 2011), TFDS"),
+    "imagenet2012": tfds.source(
+        "ImageNet: 1,281,167 photos, 1,000 classes (arXiv:1409.0575), evaluated on validation, TFDS", "validation"
+    ),
+}
+
+
+def source(cfg: DataConfig) -> Source:
+    """The row that `data.name` means, or one for any prepared TFDS name. Raises `UserError` with the nearest names."""
+    if cfg.name in SOURCES:
+        return SOURCES[cfg.name]
+    if tfds.prepared(cfg.name, cfg.path) is None and tfds.base_name(cfg.name) not in (names := tfds.registered()):
+        raise unknown("data set", cfg.name, {*SOURCES, *names})
+    return tfds.source("a TensorFlow-Datasets set")

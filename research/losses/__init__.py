@@ -1,0 +1,95 @@
+"""Losses: pure per-example functions by theme. Every public function of a file here is a loss, under its own name.
+
+    from research import losses
+    values = losses.softmax_cross_entropy(logits, labels, label_smoothing=0.1)     # float32 "b"
+    loss = losses.masked_mean(values, mask)
+
+Predictions first, targets second, options keyword-only. The inputs' annotations say what they mean (`meanings`).
+"""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+
+import jax
+
+from research import catalogue
+from research.errors import UserError, unknown
+from research.losses._inputs import AnyArray, BinaryLabels, ClassLabels, Logits, Mask, PerExample
+from research.losses._reduction import masked_mean, masked_sum
+
+__all__ = [
+    "AnyArray",
+    "BinaryLabels",
+    "ClassLabels",
+    "Logits",
+    "Mask",
+    "PerExample",
+    "get",
+    "masked_mean",
+    "masked_sum",
+    "meanings",
+    "names",
+    "public_functions",
+]
+
+Loss = Callable[..., jax.Array]
+
+
+@functools.cache
+def _table() -> dict[str, Loss]:
+    return public_functions(__name__)
+
+
+def public_functions(package: str) -> dict[str, Callable[..., typing.Any]]:
+    """The public functions of every file in `package`, by name. Two files with one name are a mistake of ours."""
+    table: dict[str, Callable[..., typing.Any]] = {}
+    for module in catalogue.modules(package).values():
+        for name, value in vars(module).items():
+            if not name.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__:
+                assert name not in table, f"{name} is in {module.__name__} and in {table[name].__module__}"
+                table[name] = value
+    return table
+
+
+def names() -> list[str]:
+    """Every loss, in alphabetical order."""
+    return sorted(_table())
+
+
+def get(name: str) -> Loss:
+    """The loss function called `name`, or the user's own as `file.py:function`.
+
+    Raises `UserError` naming the nearest losses when there is none, or saying so when what the file has is no function.
+    """
+    if catalogue.is_path(name):
+        loss = catalogue.load_object(name, "loss")
+        if not callable(loss):
+            raise UserError(
+                f"loss {name!r} is {loss!r}; expected a function (outputs, labels) -> one value per example"
+            )
+        return loss
+    if name not in _table():
+        raise unknown("loss", name, names())
+    return _table()[name]
+
+
+def meanings(function: Callable[..., typing.Any]) -> dict[str, str]:
+    """What each input of a loss or metric means, in order: `{"logits": "logits", "labels": "class labels"}`.
+
+    Inputs whose annotation declares no meaning (options, a user's own function) are left out.
+    """
+    hints = typing.get_type_hints(function, include_extras=True)
+    return {
+        name: hints[name].__metadata__[0]
+        for name in inspect.signature(function).parameters
+        if typing.get_origin(hints.get(name)) is typing.Annotated
+    }
+
+
+def __getattr__(name: str) -> Loss:
+    """Every loss is an attribute of this package, found by walking the folder when first asked for."""
+    if not name.startswith("_") and name in _table():
+        return _table()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,165 @@
+"""The catalogue of networks: every file of this folder with a `VARIANTS` table is in it, and any file of the user's.
+
+A file's `VARIANTS` maps names to `Variant`; its optional `PATTERNS` maps names with one number in them
+(`"resnet{depth}"`) to functions from that number to a `Variant`. An exact name wins over a pattern.
+"""
+
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import flax.linen as nn
+
+from research import catalogue
+from research.errors import UserError, unknown
+from research.nn.layers import require_resolution
+from research.values import decode
+
+NOT_OPTIONS = frozenset({"num_classes", "dtype", "name", "parent"})
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A named network: how it is built and what it expects.
+
+    `build` takes the module's fields as keywords; what a `functools.partial` already binds makes the variant what it
+    is and cannot be set again. `input_shape` is (*space, channels), without the batch; `minimum` is the smallest
+    sensible resolution in pixels; `summary` is one line, with the paper.
+    """
+
+    build: Callable[..., nn.Module]
+    input_shape: tuple[int, ...]
+    num_classes: int
+    minimum: int
+    summary: str
+
+
+@functools.cache
+def _tables() -> tuple[dict[str, Variant], dict[str, Callable[[int], Variant]]]:
+    variants: dict[str, Variant] = {}
+    patterns: dict[str, Callable[[int], Variant]] = {}
+    for file, module in catalogue.modules(__name__).items():
+        for table, kept in (("VARIANTS", variants), ("PATTERNS", patterns)):
+            rows = getattr(module, table, {})
+            if twice := sorted(rows.keys() & kept.keys()):
+                raise ValueError(f"{', '.join(twice)} of models/{file}.py is in another file's {table} already")
+            kept.update(rows)
+    return variants, patterns
+
+
+def names() -> list[str]:
+    """Every variant of the catalogue, sorted; patterns stand for more (any depth of a family)."""
+    return sorted(_tables()[0])
+
+
+def variant(name: str) -> Variant:
+    """The `Variant` called `name`, or the one in the user's own file (`my_models.py:MyNet`).
+
+    There, MyNet is a key of the file's `VARIANTS`, a `Variant`, a module class or a function that returns a module;
+    for the last two, attributes `input_shape` and `minimum` are read where they exist. Raises `UserError`.
+    """
+    if catalogue.is_path(name):
+        return _from_file(name)
+    variants, patterns = _tables()
+    if name in variants:
+        return variants[name]
+    for pattern, make in patterns.items():
+        if match := re.fullmatch(re.sub(r"\\\{\w+\\\}", r"([1-9]\\d*)", re.escape(pattern)), name):
+            return make(int(match.group(1)))
+    raise unknown("model", name, variants)
+
+
+def _from_file(name: str) -> Variant:
+    path, _, attribute = name.partition(":")
+    rows = getattr(catalogue.load_file(path, "model"), "VARIANTS", {})
+    if attribute in rows:
+        return rows[attribute]
+    found = catalogue.load_object(name, "model")
+    if isinstance(found, Variant):
+        return found
+    if not callable(found):
+        raise UserError(
+            f"model {name!r} is a {type(found).__name__}; expected a module class or a function building one"
+        )
+    default = getattr(inspect.signature(found).parameters.get("num_classes"), "default", inspect.Parameter.empty)
+    return Variant(
+        build=found,
+        input_shape=tuple(getattr(found, "input_shape", (32, 32, 3))),
+        num_classes=default if isinstance(default, int) else 10,
+        minimum=getattr(found, "minimum", 1),
+        summary=(inspect.getdoc(found) or attribute).splitlines()[0],
+    )
+
+
+def _fields(build: Callable[..., nn.Module]) -> dict[str, tuple[Any, Any]]:
+    """Name -> (annotation, default) of what may be passed to `build`; what a partial has bound is left out."""
+    bound: set[str] = set()
+    function = build
+    while isinstance(function, functools.partial):
+        bound |= function.keywords.keys()
+        function = function.func
+    hints = typing.get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(build).parameters.values()
+    named = [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in bound]
+    return {p.name: (hints.get(p.name, Any), p.default) for p in named if p.name not in ("name", "parent")}
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Whether values of this type can be written on a command line and in JSON."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _is_plain(args[0])
+    if origin is Literal:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return all(_is_plain(a) for a in args)
+    if origin is tuple:
+        return all(a is Ellipsis or _is_plain(a) for a in args)
+    return annotation in (bool, int, float, str, type(None))
+
+
+def options(name: str) -> dict[str, tuple[Any, Any]]:
+    """The variant's plain-valued fields a user may override: field -> (type, default). Raises `UserError`."""
+    fields = _fields(variant(name).build)
+    return {key: field for key, field in fields.items() if key not in NOT_OPTIONS and _is_plain(field[0])}
+
+
+def create(name: str, **fields: Any) -> nn.Module:
+    """The module of a variant (or of the user's `file.py:MyNet`), with some of its fields set.
+
+    `create("resnet50", num_classes=10)`. Raises `UserError`, a `ValueError`: an unknown name or field (nearest valid
+    ones shown), or a value of the wrong type or range.
+    """
+    found = variant(name)
+    known = _fields(found.build)
+    for key in fields:
+        if key not in known:
+            raise unknown(f"field of model {name}", key, known)
+    plain = {
+        key: annotation for key, (annotation, _) in known.items() if _is_plain(annotation) and not _mixed(annotation)
+    }
+    checked = {k: decode(plain[k], v, f"model.{k}") if k in plain else v for k, v in fields.items()}
+    return found.build(**checked)
+
+
+def _mixed(annotation: Any) -> bool:
+    """Whether the annotation is a union of several types (None apart), which only the module itself can judge."""
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    return union and len([a for a in typing.get_args(annotation) if a is not type(None)]) > 1
+
+
+def check_input(name: str, input_shape: tuple[int, ...]) -> None:
+    """Raise `UserError` where images of `input_shape` (*space, channels) cannot be given to the variant `name`.
+
+    The message names the variant, the size and the variant's minimum, or the number of axes it expects.
+    """
+    found = variant(name)
+    rank = len(found.input_shape)
+    if len(input_shape) != rank:
+        raise UserError(f"model {name} takes examples with {rank} axes, the last one channels; got shape {input_shape}")
+    require_resolution(f"model {name}", input_shape[:-1], found.minimum)

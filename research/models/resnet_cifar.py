@@ -1,0 +1,90 @@
+"""Plain and residual networks for CIFAR-10, of any depth 6n + 2.
+
+Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun: "Deep Residual Learning for Image Recognition", 2015,
+arXiv:1512.03385, section 4.2: a 3x3 convolution, then 2n layers at each of 32, 16 and 8 pixels with 16, 32 and 64
+channels, global average pooling and a 10-way dense layer; parameter-free shortcuts (option A). Plain and residual
+networks of a depth then have the same parameters. Depths 8 and 14 are not in the paper.
+
+The names `plain50`, `resnet50` and `resnet152` are those of the ImageNet networks, though 50 and 152 are 6n + 2.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from research.errors import UserError
+from research.models import Variant
+from research.nn.blocks import BasicBlock, Shortcut, with_shortcut
+from research.nn.layers import BatchNorm, Builder, Conv, Dtype
+from research.nn.trunk import Stage, Trunk
+from research.values import Count, Natural
+
+INPUT_SHAPE = (32, 32, 3)
+TOTAL_STRIDE = 4
+
+# He et al. 2015, table 6 and section 4.2 (20 to 1202); 8 and 14 for quick studies.
+RESIDUAL_DEPTHS = (8, 14, 20, 32, 44, 56, 110, 1202)
+PLAIN_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
+IMAGENET_DEPTHS = (50, 152)
+
+
+def cifar_resnet(
+    *,
+    depth: int,
+    num_classes: Natural = 10,
+    width: Count = 16,
+    shortcut: Shortcut = "A",
+    conv: Builder = Conv,
+    norm: Builder = BatchNorm,
+    act: Callable[[Array], Array] = nn.relu,
+    dtype: Dtype = jnp.float32,
+) -> Trunk:
+    """The network of section 4.2 with `depth` = 6n + 2 weighted layers: n blocks at each of three resolutions."""
+    blocks = (depth - 2) // 6
+    return Trunk(
+        stem_width=width,
+        stages=(Stage(blocks, width), Stage(blocks, 2 * width, stride=2), Stage(blocks, 4 * width, stride=2)),
+        num_classes=num_classes,
+        block=with_shortcut(BasicBlock, shortcut),
+        conv=conv,
+        norm=norm,
+        act=act,
+        minimum=TOTAL_STRIDE,
+        dtype=dtype,
+    )
+
+
+def _variant(family: str, depth: int, **fixed: Any) -> Variant:
+    if depth < 8 or depth % 6 != 2:
+        near = sorted(range(8, depth + 20, 6), key=lambda valid: abs(valid - depth))
+        close = [f"{family}{valid}" for valid in near if valid not in IMAGENET_DEPTHS][:2]
+        raise UserError(
+            f"unknown model '{family}{depth}': the depth must be 6n + 2, 8 at least; nearest: {', '.join(close)}"
+        )
+    return Variant(
+        build=functools.partial(cifar_resnet, depth=depth, **fixed),
+        input_shape=INPUT_SHAPE,
+        num_classes=10,
+        minimum=TOTAL_STRIDE,
+        summary=f"{family}-{depth} for CIFAR, {(depth - 2) // 6} blocks a stage (He et al. 2015, section 4.2)",
+    )
+
+
+def residual(depth: int) -> Variant:
+    """`resnet{depth}`. Raises `UserError` where `depth` is not 6n + 2."""
+    return _variant("resnet", depth)
+
+
+def plain(depth: int) -> Variant:
+    """`plain{depth}`: no shortcuts. Raises `UserError` where `depth` is not 6n + 2."""
+    return _variant("plain", depth, shortcut="none")
+
+
+PATTERNS = {"resnet{depth}": residual, "plain{depth}": plain}
+VARIANTS = {f"resnet{depth}": residual(depth) for depth in RESIDUAL_DEPTHS} | {
+    f"plain{depth}": plain(depth) for depth in PLAIN_DEPTHS
+}

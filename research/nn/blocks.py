@@ -1,0 +1,107 @@
+"""Residual blocks and their plain twins, and the shortcut options that make one or the other.
+
+He, Zhang, Ren, Sun 2015, "Deep Residual Learning for Image Recognition" (arXiv:1512.03385): eq. 1 and 2, figure 5,
+and the shortcut options A, B and C of section 4.1. Written for any spatial rank.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from research.errors import unknown
+from research.nn.layers import BatchNorm, Builder, Conv, Dtype, configured
+
+Shortcut = Literal["A", "B", "C", "none"]
+SHORTCUTS: tuple[str, ...] = get_args(Shortcut)
+
+
+def pad_shortcut(x: Float[Array, "b *space c"], features: int, stride: int) -> Float[Array, "b *out features"]:
+    """Option A: every `stride`-th pixel, and zeros for the channels that are new; it has no parameters."""
+    strided = x[(slice(None), *(slice(None, None, stride),) * (x.ndim - 2))]
+    return jnp.pad(strided, [(0, 0)] * (x.ndim - 1) + [(0, features - x.shape[-1])])
+
+
+def add_shortcut(
+    x: Float[Array, "b *space c"],
+    residual: Float[Array, "b *out features"],
+    *,
+    stride: int,
+    option: str,
+    conv: Builder,
+    norm: Builder,
+) -> Float[Array, "b *out features"]:
+    """F(x) + x with x brought to the shape of `residual`; to be called inside a block's compact method.
+
+    A: no parameters, zeros for new channels. B: a projection (1x1 convolution, norm) where the shape changes and the
+    identity elsewhere. C: projections everywhere. none: F(x) alone, the plain network. Raises `UserError` on any other.
+    """
+    features = residual.shape[-1]
+    same = stride == 1 and x.shape[-1] == features
+    if option == "none":
+        return residual
+    if option == "C" or (option == "B" and not same):
+        projected = conv(features, 1, stride, name="shortcut_conv")(x)
+        return residual + norm(name="shortcut_norm")(projected)
+    if option == "A" and not same:
+        return residual + pad_shortcut(x, features, stride)
+    if option not in SHORTCUTS:
+        raise unknown("shortcut", option, SHORTCUTS)
+    return residual + x
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (figure 5 left), "b *space c" -> "b *space/stride width"."""
+
+    width: int
+    stride: int = 1
+    shortcut: str = "B"
+    conv: Builder = Conv
+    norm: Builder = BatchNorm
+    act: Callable[[Array], Array] = nn.relu
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *space c"], *, train: bool) -> Float[Array, "b *out width"]:
+        """The block's output, after the last activation."""
+        conv, norm = configured(self.conv, self.norm, dtype=self.dtype, train=train)
+        y = self.act(norm(name="norm1")(conv(self.width, 3, self.stride, name="conv1")(x)))
+        y = norm(name="norm2")(conv(self.width, 3, name="conv2")(y))
+        return self.act(add_shortcut(x, y, stride=self.stride, option=self.shortcut, conv=conv, norm=norm))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions and a shortcut (figure 5 right), "b *space c" -> "b *space/stride expansion*width".
+
+    `stride_on` names the convolution that strides: "3x3" as in fb.resnet.torch and torchvision ("v1.5"), which is
+    more accurate and costs more, or "1x1" as in the paper's own release.
+    """
+
+    width: int
+    stride: int = 1
+    shortcut: str = "B"
+    stride_on: Literal["1x1", "3x3"] = "3x3"
+    expansion: int = 4
+    conv: Builder = Conv
+    norm: Builder = BatchNorm
+    act: Callable[[Array], Array] = nn.relu
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *space c"], *, train: bool) -> Float[Array, "b *out features"]:
+        """The block's output, after the last activation."""
+        conv, norm = configured(self.conv, self.norm, dtype=self.dtype, train=train)
+        first, second = (self.stride, 1) if self.stride_on == "1x1" else (1, self.stride)
+        y = self.act(norm(name="norm1")(conv(self.width, 1, first, name="conv1")(x)))
+        y = self.act(norm(name="norm2")(conv(self.width, 3, second, name="conv2")(y)))
+        y = norm(name="norm3")(conv(self.expansion * self.width, 1, name="conv3")(y))
+        return self.act(add_shortcut(x, y, stride=self.stride, option=self.shortcut, conv=conv, norm=norm))
+
+
+@functools.cache
+def with_shortcut(block: Builder, shortcut: str) -> Builder:
+    """`block` with its shortcut option; the same object each time, so that equal networks compare equal."""
+    return functools.partial(block, shortcut=shortcut)

@@ -1,0 +1,52 @@
+"""Reports: what the records of runs say, as a self-contained HTML file, Markdown with SVG figures, and a results table.
+
+`write` is all the command line needs. A study builds its `document.Document` with `tables` (records as frames) and
+`figures` (charts). The libraries for both are imported when something is drawn, not before.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from etils import epath
+
+from research.reports.document import Document
+
+if TYPE_CHECKING:
+    from research.sweeps.results import StudyRecord
+
+
+def write(documents: Sequence[Document], studies: "Sequence[StudyRecord]", workdir: epath.PathLike) -> epath.Path:
+    """Write report.html, README.md, results.parquet and figures/*.svg into `workdir`; returns the path of report.html.
+
+    `documents` are the reports of `studies`, in the same order. Only the records decide what is written: the same
+    records give the same bytes. Every file appears whole or not at all; SVG files of an older report are removed.
+    """
+    from research.reports import html, markdown, page, tables
+
+    folder = epath.Path(workdir)
+    laid = page.pages(documents, studies, folder)
+    drawn = {
+        f"{item.name}.svg": item.svg
+        for one in laid
+        for part in one.parts
+        for item in part.items
+        if isinstance(item, page.Drawing) and item.svg is not None
+    }
+    for name, svg in drawn.items():
+        _write(folder / "figures" / name, svg.encode())
+    _write(folder / "results.parquet", tables.parquet(tables.results_frame(studies, folder)))
+    _write(folder / "README.md", markdown.render(laid).encode())
+    _write(folder / "report.html", html.render(laid).encode())
+    if (folder / "figures").exists():
+        for old in (folder / "figures").glob("*.svg"):
+            if old.name not in drawn:
+                old.unlink()
+    return folder / "report.html"
+
+
+def _write(path: epath.Path, content: bytes) -> None:
+    """Whole or not at all: under another name first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f".{path.name}.partial"
+    partial.write_bytes(content)
+    partial.replace(path)

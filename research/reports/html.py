@@ -1,0 +1,61 @@
+"""The report as one HTML file that opens from disk: every script, style and chart is inside it."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+from research.reports.page import Drawing, Page
+from research.reports.theme import theme
+
+# A report may show text from anywhere (run labels, reasons of failures): nothing may be fetched, whatever it says.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+    "base-uri 'none'; form-action 'none'"
+)
+
+
+# vl-convert's own default, which its type stub does not declare as one
+_GLOBALS = "window.vegaEmbed=vegaEmbed; window.vega=vega; window.vegaLite=vegaLite;"
+
+
+def render(pages: Sequence[Page]) -> str:
+    """The report page as HTML text; equal pages give equal text."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("research.reports", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"), "allow_nan": False}
+    environment.filters["data_uri"] = data_uri
+    return environment.get_template("template.html.j2").render(
+        pages=pages,
+        policy=POLICY,
+        themes={"light": _in_page(theme("light")), "dark": _in_page(theme("dark"))},
+        bundle=bundle() if any(has_figures(page) for page in pages) else "",
+        marks={"better": "▲", "worse": "▼", "cannot tell": "?"},
+    )
+
+
+def _in_page(look: dict[str, Any]) -> dict[str, Any]:
+    return look | {"background": "transparent"}
+
+
+def has_figures(page: Page) -> bool:
+    """Whether the page has a chart to draw."""
+    return any(isinstance(item, Drawing) and item.spec for part in page.parts for item in part.items)
+
+
+def bundle() -> str:
+    """Vega, Vega-Lite and vega-embed as one script, from inside vl-convert; nothing in it can end the script."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle(_GLOBALS).replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def data_uri(svg: str) -> str:
+    """An SVG document as the address of an image that holds it."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"

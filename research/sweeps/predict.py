@@ -1,0 +1,127 @@
+"""What a plan would cost before anything runs: exact counts, and a rough time on this machine.
+
+    seconds = passes x (macs / rate + activations / bandwidth),    passes = 3 x trained + 1 x evaluated examples
+
+per example, for the training and evaluation steps alone: no compiling, no input, no saving. Three passes are the
+forward and the two of the gradient. Rate and bandwidth are measured constants (`SPEEDS`) of a kind of device; a kind
+without a row has no prediction.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from research.config import Config, replace
+from research.errors import UserError
+from research.sweeps.plan import Planned
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Measured speed of a kind of device: multiply-adds and activations per second."""
+
+    macs: float
+    activations: float
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a prediction needs of the data: shape of an example, classes, and how many examples (None: unknown)."""
+
+    shape: tuple[int, ...]
+    num_classes: int
+    train_examples: int | None
+    eval_examples: int | None
+
+
+# Per core.
+CPU_CORE = Speed(macs=20e9, activations=0.25e9)
+SPEEDS: dict[str, Speed] = {}  # by JAX's device kind, for accelerators
+
+
+def rows(planned: Iterable[Planned]) -> list[dict[str, Any]]:
+    """One row per run, for `--dry-run`; the first ten keys are those of `--json`.
+
+    run, arm, seed, budget, target_macs, macs, params, activations, predicted_seconds (null where unknown), reason.
+    Raises `UserError`: unknown model or data set, an image too small for the network.
+    """
+    costs: dict[Config, tuple[dict[str, int], float | None]] = {}
+    found = []
+    for p in planned:
+        unseeded = replace(p.config, seed=0)
+        if unseeded not in costs:
+            data = known_data(unseeded)
+            cost = counts(unseeded, data)
+            costs[unseeded] = cost, seconds(unseeded, data, cost, this_device())
+        cost, predicted = costs[unseeded]
+        found.append(
+            {
+                "run": p.label,
+                "arm": p.arm,
+                "seed": p.seed,
+                "budget": p.budget,
+                "target_macs": p.target_macs,
+                **cost,
+                "predicted_seconds": predicted,
+                "reason": p.reason,
+            }
+        )
+    return found
+
+
+def known_data(config: Config) -> Data:
+    """The data of `config`; of a set with a row that is not prepared here, the shape its network is made for.
+
+    The plan of a large study can then be read on a machine that could never run it. Raises `UserError` for a data set
+    that nobody knows.
+    """
+    from research import data, models
+
+    try:
+        info = data.info(config.data)
+    except UserError:
+        if config.data.path is not None or config.data.name not in data.names():
+            raise
+        variant = models.variant(config.model.name)
+        size, channels = config.data.resolution, config.data.channels or variant.input_shape[-1]
+        space = variant.input_shape[:-1] if size is None else (size,) * len(variant.input_shape[:-1])
+        return Data((*space, channels), variant.num_classes, config.data.train_examples, None)
+    return Data(info.shape, info.num_classes, info.train_examples, info.eval_examples)
+
+
+def counts(config: Config, data: Data) -> dict[str, int]:
+    """Exact macs, params and activations of the network for one example. Raises `UserError`."""
+    from research import models
+    from research.scaling import complexity
+
+    models.check_input(config.model.name, data.shape)
+    num_classes = config.model.num_classes or data.num_classes
+    model = models.create(config.model.name, num_classes=num_classes, **config.model.options)
+    cost = complexity.count(model, (1, *data.shape))
+    return {"macs": cost.macs, "params": cost.params, "activations": cost.activations}
+
+
+def seconds(config: Config, data: Data, cost: dict[str, int], speed: Speed | None) -> float | None:
+    """Predicted seconds of the run's steps; None for a device without a row, or epochs of unknown length."""
+    budget, batch = config.budget, config.data.batch_size
+    if speed is None or (data.train_examples is None and budget.train.unit == "epochs"):
+        return None
+    length = {"examples": data.train_examples or 0, "batch_size": batch}
+    steps, every = budget.train.steps(**length), budget.eval_every.steps(**length)
+    evaluations = -(-steps // every) if every else 1
+    evaluated = (data.eval_examples or 0) + (data.train_examples or 0) * config.data.eval_on_train
+    passes = 3 * steps * batch + evaluations * evaluated
+    return passes * (cost["macs"] / speed.macs + cost["activations"] / speed.activations)
+
+
+def this_device() -> Speed | None:
+    """Speed of the devices JAX has here, all together; None where their kind has no row."""
+    import jax
+
+    devices = jax.devices()
+    if devices[0].platform == "cpu":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return Speed(CPU_CORE.macs * cores, CPU_CORE.activations * cores)
+    speed = SPEEDS.get(devices[0].device_kind)
+    return speed and Speed(speed.macs * len(devices), speed.activations * len(devices))

@@ -1,0 +1,114 @@
+"""Results: what the records of a workdir say about the runs of its studies. Reports read only this."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from etils import epath
+
+from research.sweeps import store
+from research.training import record
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run of a study as recorded; `config`, `environment`, `metrics`, `summary` are empty where not written yet."""
+
+    id: str
+    arm: str
+    budget: str
+    seed: int
+    path: str
+    status: str  # one of store.STATES
+    config: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+    target_macs: int | None = None
+    reason: str = ""  # why the arm cannot have `target_macs`
+    accepted_code: str = ""  # digest of the older code that trained it, where `--accept-code` let it in
+
+    @property
+    def label(self) -> str:
+        """`arm/budget/seed`."""
+        return f"{self.arm}/{self.budget}/{self.seed}"
+
+    @property
+    def conditions(self) -> str:
+        """Platform, device and precision it ran with: results that differ in it are not pooled. "" while not known."""
+        if not self.config or not self.environment:
+            return ""
+        device, precision = self.environment["device"], self.config["precision"]
+        words = (device["platform"], device["device_kind"], precision["compute"], f"matmul {precision['matmul']}")
+        return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """One study of a workdir: what it asked, the command that ran it, and every run it wants, in the plan's order."""
+
+    name: str
+    scale: str
+    question: str
+    command: str
+    results: list[Result]
+
+
+def read(workdir: epath.PathLike) -> list[StudyRecord]:
+    """Every study of a workdir with the present state of its runs. Raises `UserError`: no study, a damaged record."""
+    return [
+        StudyRecord(
+            name=entry["name"],
+            scale=entry["scale"],
+            question=entry["question"],
+            command=entry["command"],
+            results=[_result(workdir, run) for run in entry["runs"]],
+        )
+        for entry in store.read_studies(workdir)
+    ]
+
+
+def _result(workdir: epath.PathLike, planned: dict[str, Any]) -> Result:
+    folder = store.run_folder(workdir, planned["id"])
+    status = store.state(folder)
+    result = Result(**planned, path=str(folder), status=status)
+    if status == "waiting":
+        return result
+    run = record.read_run(folder)
+    return dataclasses.replace(
+        result, config=run.config, environment=run.environment, metrics=run.metrics, summary=run.summary or {}
+    )
+
+
+def merge(folders: Sequence[tuple[str, Iterable[StudyRecord]]]) -> list[StudyRecord]:
+    """Studies of several workdirs, given as (name of the folder, its studies), as one list.
+
+    Within one study and scale, the same run is kept once (the finished copy); a label that stands for another run in
+    a later folder (other code, other data) is kept beside the first as arm `ARM@FOLDER`, to be compared, not pooled.
+    """
+    merged: dict[tuple[str, str], StudyRecord] = {}
+    for folder, studies in folders:
+        for study in studies:
+            first = merged.get((study.name, study.scale))
+            results = _joined(first.results if first else [], study.results, folder)
+            merged[study.name, study.scale] = dataclasses.replace(first or study, results=results)
+    return list(merged.values())
+
+
+def _joined(first: Sequence[Result], later: Iterable[Result], folder: str) -> list[Result]:
+    joined = {result.label: result for result in first}
+    for result in later:
+        present = joined.get(result.label)
+        if present is not None and present.id != result.id:
+            result = dataclasses.replace(result, arm=f"{result.arm}@{folder}")
+            present = joined.get(result.label)
+        if present is None or present.status != "finished":
+            joined[result.label] = result
+    return list(joined.values())
+
+
+def count(results: Iterable[Result]) -> dict[str, int]:
+    """How many runs are in each of `store.STATES`, every state named."""
+    states = [result.status for result in results]
+    return {state: states.count(state) for state in store.STATES}

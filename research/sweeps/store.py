@@ -1,0 +1,79 @@
+"""The store: `WORKDIR/runs/<id>/` holds each run once, `WORKDIR/study.json` says which studies want which runs."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from etils import epath
+
+from research.errors import UserError, unknown
+from research.sweeps.identity import RunIdentity, identity
+from research.training import record
+
+STUDY = "study.json"
+STATES = ("waiting", "running", "finished", "failed", "preempted")
+
+
+def run_folder(workdir: epath.PathLike, run_id: str) -> epath.Path:
+    """Where the run with this identity lives, whether or not it exists yet."""
+    return epath.Path(workdir) / "runs" / run_id
+
+
+def state(folder: epath.PathLike) -> str:
+    """One of `STATES`, as the folder's records say: no config yet is waiting, no summary yet is running."""
+    summary = epath.Path(folder) / record.SUMMARY
+    if summary.exists():
+        return record.read_json(summary)["status"]
+    return "running" if (epath.Path(folder) / record.CONFIG).exists() else "waiting"
+
+
+def locate(workdir: epath.PathLike, wanted: RunIdentity, accepted_code: Iterable[str] = ()) -> RunIdentity:
+    """The identity whose results serve for `wanted`: itself, or the same run of an accepted code, where that finished.
+
+    A finished run of the present code always wins. `accepted_code`: full code digests (`resolve_code`).
+    """
+    if state(run_folder(workdir, wanted.id)) != "finished":
+        for code in accepted_code:
+            older = identity(wanted.config_digest, code, wanted.data_fingerprint)
+            if state(run_folder(workdir, older.id)) == "finished":
+                return older
+    return wanted
+
+
+def code_digests(workdir: epath.PathLike) -> Counter[str]:
+    """How many runs of the workdir were trained by which code (digest), from their `environment.json`."""
+    runs = epath.Path(workdir) / "runs"
+    files = [folder / record.ENVIRONMENT for folder in sorted(runs.iterdir())] if runs.exists() else []
+    return Counter(record.read_json(file)["code_digest"] for file in files if file.exists())
+
+
+def resolve_code(workdir: epath.PathLike, digests: Iterable[str]) -> list[str]:
+    """Full code digests from what `--accept-code` was given (8 or more first digits). Raises `UserError`."""
+    known, resolved = code_digests(workdir), []
+    for digest in digests:
+        matches = [full for full in known if full.startswith(digest)]
+        if len(digest) < 8 or not matches:
+            raise unknown("code digest of a run in this folder", digest, [full[:16] for full in known])
+        if len(matches) > 1:
+            raise UserError(f"code digest {digest!r} fits {len(matches)} of this folder; expected more of its digits")
+        resolved += matches
+    return resolved
+
+
+def read_studies(workdir: epath.PathLike) -> list[dict[str, Any]]:
+    """The entries of `study.json`. Raises `UserError` where the folder has none."""
+    file = epath.Path(workdir) / STUDY
+    if not file.exists():
+        raise UserError(f"{epath.Path(workdir)} has no {STUDY}; expected the --workdir of a study or sweep")
+    return record.read_json(file)["studies"]
+
+
+def write_study(workdir: epath.PathLike, entry: Mapping[str, Any]) -> None:
+    """Put a study's entry into `study.json`, in place of the one with its name and scale; others stay."""
+    existing = read_studies(workdir) if (epath.Path(workdir) / STUDY).exists() else []
+    same = [(old["name"], old["scale"]) == (entry["name"], entry["scale"]) for old in existing]
+    if any(same):
+        studies = [dict(entry) if replaced else old for replaced, old in zip(same, existing, strict=True)]
+    else:
+        studies = [*existing, dict(entry)]
+    record.write_json(epath.Path(workdir) / STUDY, {"studies": studies})

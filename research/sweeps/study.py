@@ -1,0 +1,176 @@
+"""The engine of studies and sweeps: plan, identities, skip what is finished, execute, report a line per run."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from etils import epath
+
+from research import catalogue
+from research.config import Config
+from research.errors import unknown
+from research.sweeps import plan, results, store
+from research.sweeps.identity import RunIdentity, run_identity
+from research.sweeps.plan import Planned
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is to be run: a study at one scale, or a sweep (name `sweep`). `command`: what a person typed to run it."""
+
+    name: str
+    scale: str
+    question: str
+    command: str
+    planned: tuple[Planned, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run for an executor: train `config` into `folder`."""
+
+    label: str
+    id: str
+    config: Config
+    folder: epath.Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: `finished` with its summary, or `failed` with the reason."""
+
+    job: Job
+    status: str
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+class Execute(Protocol):
+    """An executor: the function `execute` of a file in this folder. Yields each job's outcome as it ends, in any order.
+
+    A failing run is an outcome, not an exception; `workers` is how many runs at a time.
+    """
+
+    def __call__(self, jobs: Sequence[Job], *, workers: int, progress: bool) -> Iterator[Outcome]:
+        """Run the jobs. Raises `UserError` for a number of workers or a config it cannot serve."""
+
+
+def executors() -> dict[str, Execute]:
+    """Executors by name: the files of this folder that have a function `execute`."""
+    found = catalogue.modules(__package__ or "research.sweeps")
+    return {name: module.execute for name, module in found.items() if hasattr(module, "execute")}
+
+
+def launch(
+    study: Study,
+    workdir: epath.PathLike,
+    *,
+    executor: str = "local",
+    workers: int = 1,
+    pattern: str | None = None,
+    accept_code: Iterable[str] = (),
+    progress: bool = False,
+    say: Callable[[str], None] = print,
+) -> list[Outcome]:
+    """Run what is not finished yet of `study` in `workdir`; returns the outcome of every run it started.
+
+    `pattern` restricts it to matching labels, `accept_code` lets results of older code digests stand in, `say` gets
+    one line per run. Runs with the same identity are trained once. Raises `UserError` before anything is trained
+    (unknown executor, a filter that matches nothing, data or a config that cannot be used), `Preempted`.
+    """
+    known = executors()
+    if executor not in known:
+        raise unknown("executor", executor, known)
+    plan.check(study.planned)
+    chosen = {p.label for p in plan.select(study.planned, pattern)}
+    wanted = [run_identity(p.config) for p in study.planned]
+    accepted = store.resolve_code(workdir, accept_code)
+    served = [store.locate(workdir, identity, accepted) for identity in wanted]
+    store.write_study(workdir, _entry(study, wanted, served))
+    jobs = _jobs(study.planned, served, chosen, workdir, say)
+    outcomes: list[Outcome] = []
+    start = time.monotonic()
+    for outcome in known[executor](jobs, workers=workers, progress=progress):
+        outcomes.append(outcome)
+        say(f"[{len(outcomes)}/{len(jobs)}] {_line(outcome)}")
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    seconds = time.monotonic() - start
+    say(f"{len(outcomes)} run, {failed} failed, {len(chosen) - len(outcomes)} not needed again, {seconds:.0f} s")
+    return outcomes
+
+
+def _entry(study: Study, wanted: Sequence[RunIdentity], served: Sequence[RunIdentity]) -> dict[str, Any]:
+    """The study's entry of `study.json`: every run it wants, also those a filter leaves for another time."""
+    runs = [
+        {
+            "id": used.id,
+            "arm": p.arm,
+            "budget": p.budget,
+            "seed": p.seed,
+            "target_macs": p.target_macs,
+            "reason": p.reason,
+            "accepted_code": used.code_digest if used != own else "",
+        }
+        for p, own, used in zip(study.planned, wanted, served, strict=True)
+    ]
+    return {
+        "name": study.name,
+        "scale": study.scale,
+        "question": study.question,
+        "command": study.command,
+        "runs": runs,
+    }
+
+
+def _jobs(
+    planned: Sequence[Planned],
+    served: Sequence[RunIdentity],
+    chosen: set[str],
+    workdir: epath.PathLike,
+    say: Callable[[str], None],
+) -> list[Job]:
+    """What is left to train; says which runs are finished already."""
+    jobs: dict[str, Job] = {}
+    for p, identity in zip(planned, served, strict=True):
+        folder = store.run_folder(workdir, identity.id)
+        if p.label not in chosen or identity.id in jobs:
+            continue
+        if store.state(folder) == "finished":
+            say(f"{p.label}  {identity.id}  already finished")
+        else:
+            jobs[identity.id] = Job(p.label, identity.id, p.config, folder)
+    return list(jobs.values())
+
+
+def _line(outcome: Outcome) -> str:
+    """`label  id  status`, then the metric by which the run is judged, or why it failed."""
+    summary = outcome.summary
+    metric = next((key[5:] for key in summary if key.startswith("best/") and key != "best/step"), "loss")
+    numbers = [f"{key} {summary[key]:.4f}" for key in (f"eval/{metric}", f"eval_train/{metric}") if key in summary]
+    seconds = [f"{summary['train_seconds']:.1f} s"] if "train_seconds" in summary else []
+    return "  ".join([outcome.job.label, outcome.job.id, outcome.status, outcome.reason or ", ".join(numbers + seconds)])
+
+
+def status(workdir: epath.PathLike) -> list[dict[str, Any]]:
+    """One row per planned run of every study of a workdir, for `launch.py status`.
+
+    Keys: study, scale, run (its label), id, status (one of `store.STATES`), step (the last recorded, or null), reason
+    (of a failure). Raises `UserError` where the folder has no study.
+    """
+    rows = []
+    for study in results.read(workdir):
+        for result in study.results:
+            last = result.summary.get("step") or max((row["step"] for row in result.metrics), default=None)
+            rows.append(
+                {
+                    "study": study.name,
+                    "scale": study.scale,
+                    "run": result.label,
+                    "id": result.id,
+                    "status": result.status,
+                    "step": last,
+                    "reason": result.summary.get("reason", ""),
+                }
+            )
+    return rows

@@ -1,0 +1,110 @@
+"""Classification: one class per example, or several (multi-label), judged by top-k or by F1."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from research import catalogue, losses, metrics
+from research.config import TaskConfig
+from research.errors import UserError
+from research.tasks import Batch, Examples, Statistics
+
+
+@dataclass(frozen=True)
+class Classification:
+    """A loss over class scores, and the metrics of one class per example or, with `multi_label`, of any number."""
+
+    loss_function: Callable[..., jax.Array]  # (outputs, labels) -> one value per example
+    num_outputs: int
+    multi_label: bool = False
+    higher_is_better: bool = True
+
+    @property
+    def metric(self) -> str:
+        """The name among `values` that says which checkpoint is best."""
+        return "macro_f1" if self.multi_label else "top1"
+
+    def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
+        """The training loss of each example, float32 "b", not masked. Shapes: outputs "b k", label "b" or "b k"."""
+        return self.loss_function(outputs, batch["label"])
+
+    def statistics(self, outputs: jax.Array, batch: Batch, *, train: bool) -> Statistics:
+        """Masked sums of one batch; with `train` only the loss and the accuracy."""
+        of_batch = (outputs, batch["label"], batch["mask"])
+        seen: Statistics = {"loss": metrics.mean(self.loss(outputs, batch), batch["mask"])}
+        if self.multi_label:
+            seen["subset_accuracy"] = metrics.subset_accuracy(*of_batch)
+            return seen if train else {**seen, "decisions": metrics.decisions(*of_batch)}
+        seen["top1"] = metrics.top_k(*of_batch, k=1)
+        if train:
+            return seen
+        return {
+            **seen,
+            "top5": metrics.top_k(*of_batch, k=5),
+            "negative_log_likelihood": metrics.negative_log_likelihood(*of_batch),
+            "confusion_matrix": metrics.confusion_matrix(*of_batch),
+        }
+
+    def values(self, statistics: Statistics) -> dict[str, float | list[Any]]:
+        """The metrics that merged statistics amount to, as numbers and (nested) lists.
+
+        The means by name; macro (multi-label: also micro) and per-class precision, recall and F1; for one class per
+        example the confusion matrix, a row for each true class.
+        """
+        # On the host and in float64: 957 of 1000 is 0.957, not its float32 neighbour.
+        host = jax.tree.map(np.asarray, jax.device_get(statistics))
+        values: dict[str, float | list[Any]] = {
+            name: float(metrics.average(seen)) for name, seen in host.items() if isinstance(seen, metrics.Mean)
+        }
+        outcomes = host.get("decisions")
+        if "confusion_matrix" in host:
+            values["confusion_matrix"] = host["confusion_matrix"].matrix.tolist()
+            outcomes = metrics.per_class(host["confusion_matrix"])
+        if outcomes is not None:
+            values |= _per_class_values(outcomes, ("macro", "micro") if self.multi_label else ("macro",))
+        return values
+
+
+def _per_class_values(outcomes: metrics.Decisions, averages: tuple[str, ...]) -> dict[str, float | list[Any]]:
+    values: dict[str, float | list[Any]] = {}
+    for name, function in {"precision": metrics.precision, "recall": metrics.recall, "f1": metrics.f1}.items():
+        values |= {f"{average}_{name}": float(function(outcomes, average=average)) for average in averages}
+        values[f"per_class_{name}"] = function(outcomes).tolist()
+    return values
+
+
+def create(cfg: TaskConfig, info: Examples) -> Classification:
+    """Classification of `info`'s classes under the loss that `cfg` names.
+
+    Raises `UserError`: unknown loss, a loss for one class per example on multi-label data, a loss that is not about
+    class scores, or label smoothing for a loss that has none.
+    """
+    function = losses.get(cfg.loss)
+    if not catalogue.is_path(cfg.loss):
+        _check_meaning(cfg.loss, function, info)
+    if cfg.label_smoothing:
+        if "label_smoothing" not in inspect.signature(function).parameters:
+            raise UserError(
+                f"task.label_smoothing is {cfg.label_smoothing:g}; loss {cfg.loss!r} has no label smoothing"
+            )
+        function = functools.partial(function, label_smoothing=cfg.label_smoothing)
+    return Classification(function, info.num_classes, info.multi_label)
+
+
+def _check_meaning(name: str, function: Callable[..., jax.Array], info: Examples) -> None:
+    accepted = ["binary labels"] if info.multi_label else ["class labels", "binary labels"]
+    fitting = [n for n in losses.names() if _takes(losses.get(n), accepted)]
+    if name not in fitting:
+        kind = "several classes per example" if info.multi_label else "classes"
+        raise UserError(
+            f"task.loss {name!r} does not fit data {info.name!r}, which has {kind}; expected {' or '.join(fitting)}"
+        )
+
+
+def _takes(function: Callable[..., jax.Array], labels: list[str]) -> bool:
+    return list(losses.meanings(function).values()) in [["logits", meaning] for meaning in labels]

@@ -1,0 +1,112 @@
+"""Checkpoints: Orbax, asynchronous, the last k and the best, each with a digest of its whole state.
+
+Orbax does not notice a flipped bit in its data files, so each checkpoint carries sha256 over the state it was made
+from; restore recomputes it. A checkpoint that cannot be read, or reads back as another state, is removed with a
+warning and the one before it is used.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers as managers
+
+from research.config import CheckpointConfig
+from research.errors import UserError
+from research.training import state as states
+
+PyTree = Any
+FOLDER = "checkpoints"
+_log = logging.getLogger(__name__)
+
+
+class Damaged(RuntimeError):
+    """A checkpoint exists but does not read back as the state it was made from."""
+
+
+class Checkpoints:
+    """The checkpoints of one run folder. `higher_is_better` says which metric value is best."""
+
+    def __init__(
+        self, workdir: epath.PathLike, cfg: CheckpointConfig, *, higher_is_better: bool, read_only: bool = False
+    ) -> None:
+        keep: list[managers.PreservationPolicy] = [managers.LatestN(cfg.keep_last)]
+        if cfg.keep_best:
+            keep.append(
+                managers.BestN(
+                    get_metric_fn=lambda metrics: metrics["value"],
+                    reverse=not higher_is_better,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=managers.AnyPreservationPolicy(keep),
+            enable_async_checkpointing=cfg.asynchronous,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+        )
+        folder = epath.Path(workdir).resolve() / FOLDER
+        self._manager = ocp.CheckpointManager(folder, options=options, item_names=("state", "progress"))
+
+    def save(self, step: int, state: PyTree, progress: Mapping[str, Any], *, metric: float | None = None) -> None:
+        """Save after `step`; returns once the state is copied, the files are written behind it."""
+        if step in self._manager.all_steps():
+            return
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            progress=ocp.args.JsonSave({**progress, "digest": states.digest(state)}),
+        )
+        saved = self._manager.save(step, args=items, metrics=None if metric is None else {"value": metric})
+        if not saved:
+            raise RuntimeError(f"checkpoint {step} was not saved: {self._manager.latest_step()} is already there")
+
+    def steps(self) -> list[int]:
+        """Steps that have a checkpoint, in order."""
+        return sorted(self._manager.all_steps())
+
+    def restore(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
+        """State and progress of one checkpoint, placed as `like` (shapes with shardings). Raises `Damaged`."""
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore())
+        try:
+            restored = self._manager.restore(step, args=items)
+        except Exception as error:  # a damaged file surfaces as one of at least six exception types
+            raise Damaged(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
+        progress = dict(restored["progress"])
+        if progress.pop("digest") != states.digest(restored["state"]):
+            raise Damaged(f"checkpoint {step} is damaged: its digest does not match its state")
+        return restored["state"], progress
+
+    def restore_latest(self, like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
+        """State and progress of the newest sound checkpoint, or None; damaged ones are removed with a warning."""
+        for step in reversed(self.steps()):
+            try:
+                return self.restore(step, like)
+            except Damaged as damage:
+                _log.warning("%s; falling back to the one before it", damage)
+                self._manager.delete(step)
+        return None
+
+    def find(self, which: str) -> int:
+        """The step that `best`, `last` or a number means. Raises `UserError` naming the steps there are."""
+        steps = self.steps()
+        if not steps:
+            raise UserError("no checkpoint in this folder; expected a run that was saved at least once")
+        if which == "last":
+            return steps[-1]
+        if which == "best":
+            best = self._manager.best_step()
+            return steps[-1] if best is None else best
+        if which.isdigit() and int(which) in steps:
+            return int(which)
+        raise UserError(f"unknown checkpoint {which!r}; expected best, last or one of {', '.join(map(str, steps))}")
+
+    def wait(self) -> None:
+        """Block until what was saved is on disk; raises what went wrong there."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait and release the manager's threads."""
+        self._manager.close()

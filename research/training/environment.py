@@ -1,0 +1,50 @@
+"""Under which circumstances a run was made: versions, device, flags, code and data, for `environment.json`."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from research import data
+from research.sweeps import identity
+from research.training import parallel
+from research.training.resolve import Resolved
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "grain")
+
+
+def _git(*words: str) -> str | None:
+    """Output of a git command in this project; None outside a checkout or without git."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def describe(resolved: Resolved) -> dict[str, Any]:
+    """The environment of a run about to start, as JSON values."""
+    cfg = resolved.config
+    status = _git("status", "--porcelain")
+    return {
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in _PACKAGES},
+        "device": parallel.describe(resolved.layout),
+        "cpu_count": os.cpu_count(),
+        "processes": jax.process_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "matmul_precision": cfg.precision.matmul,
+        "determinism": {
+            "jax_threefry_partitionable": jax.config.jax_threefry_partitionable,
+            "xla_gpu_deterministic_ops": "--xla_gpu_deterministic_ops=true" in os.environ.get("XLA_FLAGS", ""),
+        },
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": None if status is None else bool(status),
+        "code_digest": identity.code_digest(cfg),
+        "dataset_fingerprint": data.fingerprint(cfg.data),
+    }

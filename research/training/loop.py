@@ -1,0 +1,279 @@
+"""The loop: the one impure place where a run happens, whatever its task.
+
+    config -> resolve -> compile -> [step, log, evaluate, save]* -> summary
+
+A run continues where its folder left off: the state comes back from the newest sound checkpoint, the records written
+beyond it are dropped, and the rest is computed again to the same bits.
+"""
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+
+from research import config as configs
+from research import data
+from research.config import Config
+from research.errors import Preempted, RunFailed, UserError
+from research.scaling import complexity
+from research.training import environment, parallel, record, resolve, state, step
+from research.training.checkpoint import Checkpoints
+from research.training.display import Display
+from research.training.evaluation import Evaluator, zeros
+from research.training.record import CONFIG, ENVIRONMENT, SUMMARY
+from research.training.resolve import Resolved, build_model
+
+PyTree = Any
+_log = logging.getLogger(__name__)
+_IN_FLIGHT = 2  # steps dispatched ahead of the one being waited for: keeps the device busy and a signal's answer quick
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM or SIGINT sets instead of ending the process; the second SIGINT ends it."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def handler(number: int, frame: Any) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def check_folder(cfg: Config, workdir: epath.PathLike) -> dict[str, Any] | None:
+    """The summary of `workdir` if this very run is finished there, else None.
+
+    Raises `UserError` when the folder holds a run of another config, naming the keys that differ.
+    """
+    folder = epath.Path(workdir)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"workdir {str(workdir)!r} is a file; expected a folder")
+    if (folder / CONFIG).exists():
+        there = configs.from_dict(record.read_json(folder / CONFIG))
+        different = configs.differences(there, cfg)
+        if different:
+            shown = ", ".join(f"{key} ({old} there, {new} now)" for key, (old, new) in different.items())
+            raise UserError(f"workdir {str(workdir)!r} holds a run of another config: {shown}; expected a new folder")
+    elif folder.exists() and (folder / SUMMARY).exists():
+        raise UserError(f"workdir {str(workdir)!r} holds a summary without a config; expected a new folder")
+    if (folder / SUMMARY).exists():
+        summary = record.read_json(folder / SUMMARY)
+        if summary["status"] == "finished":
+            return summary
+    return None
+
+
+def train(cfg: Config, workdir: epath.PathLike, *, display: bool = True) -> dict[str, Any]:
+    """Train `cfg` in `workdir` to its end, from where the folder left off; returns the summary.
+
+    A finished folder is left as it is. Raises `UserError` before anything is compiled, `RunFailed` when the loss is
+    no longer finite (the summary then says `failed`), `Preempted` after a SIGTERM or SIGINT (state is saved).
+    """
+    finished = check_folder(cfg, workdir)
+    if finished is not None:
+        if display:
+            Display(0).say(f"{workdir} is finished (step {finished['step']}); nothing to do")
+        return finished
+    resolved = resolve.resolve(cfg)
+    with _signals() as asked, resolve.matmul_precision(cfg):
+        return _Run(resolved, epath.Path(workdir), asked, display).run()
+
+
+def _cost(resolved: Resolved) -> dict[str, int]:
+    """Exact params, multiply-adds and activations for one example."""
+    model = build_model(resolved.config, num_classes=resolved.task.num_outputs)
+    cost = complexity.count(model, (1, *resolved.info.shape))
+    return {"params": cost.params, "macs": cost.macs, "activations": cost.activations}
+
+
+class _Run:
+    """One run in one process: what the loop carries from step to step."""
+
+    def __init__(self, resolved: Resolved, workdir: epath.Path, asked: threading.Event, display: bool) -> None:
+        self.resolved, self.workdir, self.asked = resolved, workdir, asked
+        self.cfg, self.layout, self.task = resolved.config, resolved.layout, resolved.task
+        self.show = display
+        # What is not device state but must survive a restart; saved beside each checkpoint.
+        self.progress: dict[str, Any] = {"train_seconds": 0.0, "compile_seconds": 0.0, "best": None, "evaluated": {}}
+
+    def run(self) -> dict[str, Any]:
+        """Prepare, loop, and write the summary whatever the end."""
+        self.cost = _cost(self.resolved)
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        record.write_text(self.workdir / CONFIG, configs.to_json(self.cfg))
+        (self.workdir / SUMMARY).unlink(missing_ok=True)  # of a run that was preempted or failed: it goes on now
+        self.pipeline = data.pipeline(self.cfg.data, seed=self.cfg.seed)
+        record.write_json(self.workdir / ENVIRONMENT, environment.describe(self.resolved))
+        self.checkpoints = Checkpoints(
+            self.workdir, self.cfg.checkpointing, higher_is_better=self.task.higher_is_better
+        )
+        self.rates = self.resolved.rates()
+        self.state = self._initial_state()
+        self.start = int(self.state.step)
+        self.writer = record.MetricsWriter(self.workdir, start_step=self.start)
+        try:
+            with Display(self.resolved.steps, self.start, enabled=self.show) as self.display:
+                self._compile()
+                return self._loop()
+        except RunFailed as failure:
+            self._summary("failed", reason=str(failure))
+            raise
+        finally:
+            self.writer.close()
+            self.checkpoints.close()
+
+    def _initial_state(self) -> state.TrainState:
+        """A new state, or the newest sound checkpoint's."""
+        zero = zeros(self.resolved, self.pipeline, train=True)
+
+        def create() -> state.TrainState:
+            return state.create(self.resolved.model, self.resolved.optimizer, self.resolved.image, zero, self.cfg.seed)
+
+        if self.checkpoints.steps():
+            like = self.layout.replicated(jax.eval_shape(create))
+            restored = self.checkpoints.restore_latest(like)
+            if restored is not None:
+                self.progress = restored[1]
+                return self.layout.replicate(restored[0])
+            _log.warning("no sound checkpoint is left in %s; starting from the beginning", self.workdir)
+        return self.layout.replicate(create())
+
+    def _compile(self) -> None:
+        began = time.perf_counter()
+        self.resident = self.layout.replicate(self.pipeline.resident)
+        resolved, layout = self.resolved, self.layout
+        train_step = step.train_step(
+            resolved.model, self.task, resolved.optimizer, self.pipeline.fetch, axis_name=layout.axis_name
+        )
+        feed = next(iter(self.pipeline.train(0)))
+        self.train_step = layout.compile_train(
+            train_step, self.state, self.resident, layout.split(feed), jnp.asarray(self.rates[0])
+        )
+        splits = {"eval": "eval"} | ({"eval_train": "train"} if self.cfg.data.eval_on_train else {})
+        self.evaluators = {
+            prefix: Evaluator(resolved, self.pipeline, self.resident, split) for prefix, split in splits.items()
+        }
+        for evaluator in self.evaluators.values():
+            evaluator.compile(self.state)
+        self.progress["compile_seconds"] += time.perf_counter() - began
+
+    def _loop(self) -> dict[str, Any]:
+        steps, batch = self.resolved.steps, self.cfg.data.batch_size
+        feeds = iter(self.pipeline.train(self.start))
+        losses: deque[tuple[int, jax.Array]] = deque()
+        self._clock, self._idle, logged = time.perf_counter(), 0.0, (self.start, time.perf_counter())
+        for done in range(self.start + 1, steps + 1):
+            feed = self.layout.split(next(feeds))
+            self.state, loss = self.train_step(self.state, self.resident, feed, self.rates[done - 1])
+            losses.append((done, loss))
+            logging_due = done % self.resolved.log_every == 0 or done == steps
+            stop = self.asked.is_set()
+            while len(losses) > (0 if logging_due or stop else _IN_FLIGHT):
+                self._check(*losses.popleft())
+            if logging_due:
+                seconds = time.perf_counter() - logged[1] - self._idle
+                self._log_training(done, (done - logged[0]) * batch / max(seconds, 1e-9))
+                logged, self._idle = (done, time.perf_counter()), 0.0
+            paused = time.perf_counter()
+            metric = self._evaluate(done) if self._due(self.resolved.eval_every, done) else None
+            if self._due(self.resolved.save_every, done) or stop or self._is_best(done):
+                self._tick()
+                self.checkpoints.save(done, self.state, self.progress, metric=metric)
+            self._idle += time.perf_counter() - paused
+            if stop and done < steps:
+                self.checkpoints.wait()
+                self._summary("preempted")
+                raise Preempted(f"preempted at step {done} of {steps}; the same command continues")
+        self._tick()
+        self.checkpoints.wait()
+        return self._summary("finished")
+
+    def _due(self, period: int, done: int) -> bool:
+        return done == self.resolved.steps or (period > 0 and done % period == 0)
+
+    def _is_best(self, done: int) -> bool:
+        best = self.progress["best"]
+        return self.cfg.checkpointing.keep_best and best is not None and best["step"] == done
+
+    def _check(self, at: int, loss: jax.Array) -> None:
+        value = float(loss)
+        if not math.isfinite(value):
+            raise RunFailed(f"the loss is {value} at step {at} (learning rate {self.rates[at - 1]:g})")
+
+    def _tick(self) -> None:
+        """Add the time since the last tick to the run's training seconds."""
+        now = time.perf_counter()
+        self.progress["train_seconds"] += now - self._clock
+        self._clock = now
+
+    def _base(self, done: int) -> dict[str, Any]:
+        self._tick()
+        return {
+            "step": done,
+            "epoch": done / self.resolved.steps_per_epoch,
+            "wall_time": self.progress["train_seconds"],
+        }
+
+    def _log_training(self, done: int, images_per_second: float) -> None:
+        values = self.task.values(parallel.host(self.state.statistics))
+        numbers = {f"train/{key}": value for key, value in values.items()}
+        rate = float(self.rates[done - 1])
+        row = {**self._base(done), **numbers, "learning_rate": rate, "images_per_second": images_per_second}
+        self.writer.write(row)
+        self.display.record(row)
+        self.state = self.state.replace(statistics=self.layout.replicate(_zeros_like(self.state.statistics)))
+
+    def _evaluate(self, done: int) -> float:
+        """Evaluate, record, and remember the best; returns the metric that says which checkpoint is best."""
+        values = {prefix: evaluator(self.state) for prefix, evaluator in self.evaluators.items()}
+        row = {f"{prefix}/{key}": value for prefix, found in values.items() for key, value in found.items()}
+        numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
+        # Lists (per class, the confusion matrix) go into the last record only: with 1,000 classes they weigh megabytes.
+        written = {**self._base(done), **(row if done == self.resolved.steps else numbers)}
+        self.writer.write(written)
+        self.display.record(written)
+        metric = float(values["eval"][self.task.metric])
+        best = self.progress["best"]
+        sign = 1 if self.task.higher_is_better else -1
+        if best is None or sign * metric > sign * best["value"]:
+            self.progress["best"] = {"step": done, "value": metric}
+        self.progress["evaluated"] = numbers
+        return metric
+
+    def _summary(self, status: str, **more: Any) -> dict[str, Any]:
+        best = self.progress["best"]
+        summary: dict[str, Any] = {
+            "status": status,
+            "step": int(self.state.step),
+            **self.cost,
+            "train_seconds": self.progress["train_seconds"],
+            "compile_seconds": self.progress["compile_seconds"],
+            "params_digest": state.digest({"params": self.state.params, "batch_stats": self.state.batch_stats}),
+            **self.progress["evaluated"],
+            **({f"best/{self.task.metric}": best["value"], "best/step": best["step"]} if best else {}),
+            **more,
+        }
+        record.write_json(self.workdir / SUMMARY, summary)
+        return summary
+
+
+def _zeros_like(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.zeros_like, tree)

@@ -1,0 +1,143 @@
+"""What a run leaves in its folder, written and read: config, environment, metrics, summary, TensorBoard events.
+
+Every file is written whole under another name and then renamed; `metrics.jsonl` grows by one checksummed line at a
+time, and a torn last line (the machine died while writing it) is dropped by the reader. Reports read only these.
+"""
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from etils import epath
+
+from research.errors import UserError
+
+CONFIG, ENVIRONMENT, METRICS, SUMMARY = "config.json", "environment.json", "metrics.jsonl", "summary.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder as read: JSON values of its four records; `summary` is None while the run is going."""
+
+    path: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    summary: dict[str, Any] | None
+
+
+def write_text(path: epath.PathLike, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the new one, never part of it."""
+    target = epath.Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".{target.name}.partial"
+    partial.write_text(text)
+    partial.replace(target)
+
+
+def write_json(path: epath.PathLike, values: Any) -> None:
+    """Write JSON atomically; numbers that are not finite become null, as JSON has no word for them."""
+    write_text(path, json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: epath.PathLike) -> Any:
+    """Read a JSON record. Raises `UserError` when it is missing or is not JSON."""
+    file = epath.Path(path)
+    if not file.exists():
+        raise UserError(f"{file} does not exist; expected a record of a run")
+    try:
+        return json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def metrics_line(values: Mapping[str, Any]) -> str:
+    """One line of `metrics.jsonl`: the record with its checksum (CRC-32 of the sorted, compact JSON of the rest)."""
+    record = _finite(values)
+    return json.dumps({**record, "checksum": _checksum(record)}, allow_nan=False) + "\n"
+
+
+def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
+    """The verified records of a `metrics.jsonl`, without their checksums; [] when there is no file.
+
+    A torn last line is dropped. Raises `UserError` when any other line is damaged, naming it.
+    """
+    file = epath.Path(path)
+    if not file.exists():
+        return []
+    lines = file.read_text().split("\n")
+    records: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        record = _verified(line)
+        if record is not None:
+            records.append(record)
+        elif number < len(lines):  # only what follows the last newline can be a torn write
+            raise UserError(f"{file} line {number} is damaged: its checksum does not match")
+    return records
+
+
+def _verified(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    if not isinstance(record, dict) or "checksum" not in record:
+        return None
+    checksum = record.pop("checksum")
+    return record if _checksum(record) == checksum else None
+
+
+def read_run(path: epath.PathLike) -> Run:
+    """All records of a run folder. Raises `UserError` when it has no `config.json` or a record is damaged."""
+    folder = epath.Path(path)
+    environment, summary = folder / ENVIRONMENT, folder / SUMMARY
+    return Run(
+        path=str(folder),
+        config=read_json(folder / CONFIG),
+        environment=read_json(environment) if environment.exists() else {},
+        metrics=read_metrics(folder / METRICS),
+        summary=read_json(summary) if summary.exists() else None,
+    )
+
+
+class MetricsWriter:
+    """Appends records to `metrics.jsonl` and TensorBoard; `start_step` drops what a dead run wrote beyond its state."""
+
+    def __init__(self, folder: epath.PathLike, *, start_step: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        self._path = epath.Path(folder) / METRICS
+        kept = [record for record in read_metrics(self._path) if record["step"] <= start_step] if start_step else []
+        write_text(self._path, "".join(metrics_line(record) for record in kept))
+        purge = {"purge_step": start_step + 1} if start_step else {}
+        self._board = SummaryWriter(str(epath.Path(folder) / "tensorboard"), write_to_disk=True, **purge)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append one record (it has a `step`): a line of JSON, and its numbers as TensorBoard scalars."""
+        with self._path.open("a") as file:
+            file.write(metrics_line(record))
+        for key, value in record.items():
+            if isinstance(value, int | float) and key not in ("step", "wall_time"):
+                self._board.add_scalar(key, value, record["step"])
+
+    def close(self) -> None:
+        """Flush and close the TensorBoard file."""
+        self._board.close()

@@ -1,0 +1,66 @@
+"""The state of a run: one pytree, all that a checkpoint has to hold for the run to go on to the same bits."""
+
+import hashlib
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+from flax import struct
+
+PyTree = Any
+
+
+class TrainState(struct.PyTreeNode):
+    """Parameters, batch statistics, optimizer state, key, step counter and the running training statistics."""
+
+    step: Any  # int32 []; like every leaf here not always an array: JAX rebuilds the tree around shapes and specs
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: PyTree
+    key: Any  # uint32 [2]; dropout keys are folded from it and the step
+    statistics: PyTree  # of the task, since the last log record
+
+    @property
+    def variables(self) -> dict[str, PyTree]:
+        """The variables `model.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats} if self.batch_stats else {"params": self.params}
+
+
+def create(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image: jax.ShapeDtypeStruct,
+    statistics: PyTree,
+    seed: int,
+) -> TrainState:
+    """A new state from `seed`; `image` is one example `"h w c"`, `statistics` the task's zeros."""
+
+    def init(key: jax.Array) -> TrainState:
+        params_key, dropout_key = jax.random.split(key)
+        example = jax.numpy.zeros((1, *image.shape), image.dtype)
+        variables = model.init({"params": params_key, "dropout": params_key}, example, train=False)
+        return TrainState(
+            step=jax.numpy.zeros((), jax.numpy.int32),
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=optimizer.init(variables["params"]),
+            key=dropout_key,
+            statistics=statistics,
+        )
+
+    # An init runs once: compiling it without optimisation takes a third of the time.
+    compiled = jax.jit(init, compiler_options={"xla_backend_optimization_level": 0})
+    return compiled(jax.random.PRNGKey(seed))
+
+
+def digest(tree: PyTree) -> str:
+    """sha256 (hex) over the leaves of `tree` in path order: path, dtype, shape and bytes of each."""
+    sha = hashlib.sha256()
+    leaves = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
+    for path, leaf in sorted(leaves, key=lambda item: item[0]):
+        array = np.asarray(jax.device_get(leaf))
+        sha.update(f"{path} {array.dtype} {array.shape}\n".encode())
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,1 @@
+"""Tests of convscale: laws over whole folders first, then worked examples."""

@@ -1,0 +1,91 @@
+"""Where tests run: several virtual CPU devices, strict array rules, a compilation cache, shapes checked as they pass.
+
+`CONVSCALE_TEST_DEVICE=1` (set by `make test-device`) runs them on the accelerator that is present instead.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+ON_DEVICE = os.environ.get("CONVSCALE_TEST_DEVICE") == "1"
+if not ON_DEVICE:
+    os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported, and inherited by the programs that tests start
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "convscale" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+import jaxtyping  # noqa: E402
+
+import tests.typechecker  # noqa: E402, F401  (the hook names it and does not import it)
+
+# Where arrays flow, every annotated function and dataclass is checked as it is called. Before `research` is imported.
+ARRAYS_FLOW_IN = (
+    *("data", "losses", "metrics", "models", "nn", "scaling", "tasks"),
+    *("training.optimizer", "training.parallel", "training.state", "training.step"),
+)
+jaxtyping.install_import_hook([f"research.{package}" for package in ARRAYS_FLOW_IN], "tests.typechecker.check")
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+if ON_DEVICE:
+    # TF32 and bfloat16 products would need looser tolerances for reasons that are not ours.
+    jax.config.update("jax_default_matmul_precision", "highest")
+else:
+    # As configuration, not environment: a program started by a test sees the machine as a user's would.
+    jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# A first example may compile for seconds, so no deadline; the same examples on every run, so that a failure repeats.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
+NEEDS = {
+    "debian": ("dataset-fashion-mnist", FASHION_MNIST.exists),
+    "chromium": ("chromium and chromium-driver", lambda: all(map(shutil.which, ("chromium", "chromedriver")))),
+}
+DESELECTED = pytest.StashKey[dict[str, int]]()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests whose Debian packages are missing; the terminal summary says how many and why."""
+    missing = [marker for marker, (_, present) in NEEDS.items() if not present()]
+    left_out: dict[str, int] = {}
+    kept, dropped = [], []
+    for item in items:
+        reason = next((marker for marker in missing if item.get_closest_marker(marker)), None)
+        if reason is None:
+            kept.append(item)
+        else:
+            dropped.append(item)
+            left_out[reason] = left_out.get(reason, 0) + 1
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
+    config.stash[DESELECTED] = left_out
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Under xdist the workers collect, and this process reports: every worker left out the same tests."""
+    node.config.stash[DESELECTED] = getattr(node, "workeroutput", {}).get("left_out", {})
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Under xdist, send what this worker left out to the process that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(DESELECTED, {})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """One line for each missing package: how many tests were not run for it."""
+    for marker, count in config.stash.get(DESELECTED, {}).items():
+        package, _ = NEEDS[marker]
+        terminalreporter.write_line(
+            f"{count} tests not run: they need Debian's {package} (marker {marker!r}; `make install-system` as root)"
+        )

@@ -1,0 +1,65 @@
+"""The laws of `research.testing.model_laws` over the whole catalogue; a new variant is tested without an edit here."""
+
+import dataclasses
+import math
+from functools import cache
+
+import flax.linen as nn
+import jax
+import pytest
+
+from research import catalogue, models
+from research.testing import model_laws
+from research.testing.model_laws import Subject
+
+FILES = {name: file for file, module in catalogue.modules("research.models").items() for name in module.VARIANTS}
+
+
+def cut(name: str, blocks: int) -> nn.Module:
+    """The variant with at most `blocks` blocks in each stage, where it has stages."""
+    model = models.create(name)
+    if not (stages := getattr(model, "stages", None)):
+        return model
+    return model.clone(stages=tuple(dataclasses.replace(stage, blocks=min(blocks, stage.blocks)) for stage in stages))
+
+
+@cache
+def native(name: str) -> Subject:
+    """The variant at its own input shape; after the second block a stage repeats itself."""
+    return Subject(cut(name, 2), models.variant(name).input_shape)
+
+
+@cache
+def shortened(name: str) -> Subject:
+    """The variant with one block a stage, at twice its smallest resolution."""
+    found = models.variant(name)
+    return Subject(cut(name, 1), (*(2 * found.minimum for _ in found.input_shape[:-1]), found.input_shape[-1]))
+
+
+def params(subject: Subject) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(subject.initial[1]["params"]))
+
+
+def make_up(subject: Subject) -> frozenset[str]:
+    """What the network is made of: the names of its parameters within their block or layer."""
+    return frozenset("/".join(path.split("/")[-2:]) for path in model_laws.paths(subject.initial[1]["params"]))
+
+
+def small_forms() -> list[str]:
+    """Of each file and make-up of network in it, the variant with the fewest parameters (the last name of equals)."""
+    smallest: dict[tuple[str, frozenset[str]], str] = {}
+    for name in sorted(models.names(), key=lambda name: -params(shortened(name))):
+        smallest[FILES[name], make_up(shortened(name))] = name
+    return sorted(smallest.values())
+
+
+@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("law", model_laws.SHAPE_LAWS, ids=lambda law: law.__name__)
+def test_shape_law(law, name):
+    law(native(name))
+
+
+@pytest.mark.parametrize("name", small_forms())
+@pytest.mark.parametrize("law", model_laws.NUMERIC_LAWS, ids=lambda law: law.__name__)
+def test_numeric_law(law, name):
+    law(shortened(name))

@@ -1,0 +1,61 @@
+"""Records: verified lines, torn tails, atomic files, and what a resumed run drops."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from research.errors import UserError
+from research.training import record
+
+values = st.dictionaries(
+    st.text(min_size=1).filter(lambda key: key != "checksum"),
+    st.one_of(st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False), st.text(), st.booleans()),
+)
+
+
+@given(st.lists(values, max_size=4))
+def test_what_is_written_is_read_back(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("records") / "metrics.jsonl"
+    path.write_text("".join(record.metrics_line(row) for row in rows))
+    assert record.read_metrics(path) == rows
+
+
+@given(st.integers(1, 80))
+def test_a_torn_last_line_is_dropped_wherever_it_was_cut(tmp_path_factory, cut):
+    path = tmp_path_factory.mktemp("records") / "metrics.jsonl"
+    lines = [record.metrics_line({"step": step, "train/loss": 1 / step, "text": "x" * 50}) for step in (1, 2, 3)]
+    path.write_text(lines[0] + lines[1] + lines[2][: min(cut, len(lines[2]) - 2)])
+    assert [row["step"] for row in record.read_metrics(path)] == [1, 2]
+
+
+def test_a_damaged_line_inside_is_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [record.metrics_line({"step": step, "train/loss": 0.5}) for step in (1, 2, 3)]
+    path.write_text(lines[0] + lines[1].replace("0.5", "0.6") + lines[2])
+    with pytest.raises(UserError, match="line 2"):
+        record.read_metrics(path)
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path):
+    record.write_json(tmp_path / "a.json", {"loss": float("nan"), "list": [float("inf"), 1.0]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"loss": None, "list": [None, 1.0]}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]  # nothing half-written is left beside it
+
+
+def test_a_resumed_writer_drops_what_lies_beyond_its_state(tmp_path):
+    first = record.MetricsWriter(tmp_path, start_step=0)
+    for step in (10, 20, 30):
+        first.write({"step": step, "train/loss": 1.0})
+    first.close()
+    second = record.MetricsWriter(tmp_path, start_step=20)
+    second.write({"step": 30, "train/loss": 2.0})
+    second.close()
+    rows = record.read_metrics(tmp_path / "metrics.jsonl")
+    assert [(row["step"], row["train/loss"]) for row in rows] == [(10, 1.0), (20, 1.0), (30, 2.0)]
+
+
+def test_a_folder_without_a_run_is_refused_by_name(tmp_path):
+    with pytest.raises(UserError, match=r"config\.json"):
+        record.read_run(tmp_path)
