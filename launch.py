@@ -137,11 +137,12 @@ def train(words: argparse.Namespace, rest: list[str]) -> None:
 
 
 def evaluate(words: argparse.Namespace, rest: list[str]) -> None:
-    """Metrics of a checkpoint, printed and written beside it."""
+    """Metrics of a checkpoint, printed; those per class are in the file written beside it."""
     _backend()
     from research import training
 
-    print(json.dumps(training.evaluate(words.workdir, checkpoint=words.checkpoint, dataset=words.dataset), indent=2))
+    values = training.evaluate(words.workdir, checkpoint=words.checkpoint, dataset=words.dataset)
+    print(json.dumps({key: value for key, value in values.items() if not isinstance(value, list)}, indent=2))
 
 
 def study(words: argparse.Namespace, rest: list[str]) -> None:

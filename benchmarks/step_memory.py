@@ -83,7 +83,7 @@ def ours(batch: int) -> tuple[Any, float]:
     resolved = resolve.resolve(cfg)
     pipeline, layout = data.pipeline(cfg.data, seed=0), resolved.layout
     zero = zeros(resolved, pipeline, train=True)
-    current = jax.eval_shape(lambda: state.create(resolved.model, resolved.optimizer, resolved.image, zero, 0))
+    current = state.shapes(resolved.model, resolved.optimizer, resolved.image, zero)
     function = step.train_step(
         resolved.model, resolved.task, resolved.optimizer, pipeline.fetch, axis_name=layout.axis_name
     )

@@ -24,7 +24,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, replace
+from research.config import (
+    BudgetConfig,
+    CheckpointConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    replace,
+)
 from research.errors import unknown
 from research.reports.document import FINISHED, Document, Figure, Section, Table, Verdict
 from research.scaling.paired import Answer, PairedDifference, paired_difference
@@ -56,6 +65,7 @@ _SMOKE = Config(
     optimizer=OptimizerConfig("momentum", learning_rate=0.1, weight_decay=1e-3),
     schedule=ScheduleConfig("step", warmup=Duration(1, "epochs"), boundaries=(0.5, 0.75), factor=0.1),
     budget=BudgetConfig(train=Duration(12, "epochs"), eval_every=Duration(3, "epochs")),
+    checkpointing=CheckpointConfig(every=Duration(0, "steps"), keep_last=1, keep_best=False),
 )
 SETTINGS = {
     "smoke": Setting(_SMOKE, depths=(8, 20, 32), seeds=3),
@@ -66,7 +76,8 @@ SETTINGS = {
                 "data.name": "fashion_mnist",
                 "data.train_examples": 10_000,
                 "data.resolution": 14,
-                "budget.train": Duration(15, "epochs"),
+                "budget.train": Duration(20, "epochs"),
+                "checkpointing.every": Duration(5, "epochs"),
             },
         ),
         depths=(8, 20, 32, 56),
@@ -83,6 +94,7 @@ SETTINGS = {
                 "schedule.warmup": Duration(400, "steps"),
                 "budget.train": Duration(64_000, "steps"),
                 "budget.eval_every": Duration(4_000, "steps"),
+                "checkpointing.every": Duration(4_000, "steps"),
             },
         ),
         depths=(20, 32, 44, 56, 110),

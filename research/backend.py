@@ -1,13 +1,16 @@
 """How JAX is set up before the first compile: a persistent cache, so that a second start compiles nothing."""
 
+import logging
 import os
 from pathlib import Path
 
 
 def set_up() -> None:
-    """Keep every compiled program on disk, under `JAX_COMPILATION_CACHE_DIR` or the user's cache folder."""
+    """Keep every compiled program under `JAX_COMPILATION_CACHE_DIR` or the user's cache folder; quiet the libraries."""
     import jax
 
+    # Orbax speaks through absl of choices that are ours ("read_only=True"); what it cannot do it raises.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "convscale" / "jax"))

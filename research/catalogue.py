@@ -2,8 +2,10 @@
 
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +18,17 @@ def modules(package: str) -> dict[str, ModuleType]:
     parent = importlib.import_module(package)
     names = sorted(info.name for info in pkgutil.iter_modules(parent.__path__) if not info.name.startswith("_"))
     return {name: importlib.import_module(f"{package}.{name}") for name in names}
+
+
+def public_functions(package: str) -> dict[str, Callable[..., Any]]:
+    """The public functions of every file in `package`, by name. Two files with one name are a mistake of ours."""
+    table: dict[str, Callable[..., Any]] = {}
+    for module in modules(package).values():
+        for name, value in vars(module).items():
+            if not name.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__:
+                assert name not in table, f"{name} is in {module.__name__} and in {table[name].__module__}"
+                table[name] = value
+    return table
 
 
 def is_path(name: str) -> bool:

@@ -31,7 +31,6 @@ __all__ = [
     "masked_sum",
     "meanings",
     "names",
-    "public_functions",
 ]
 
 Loss = Callable[..., jax.Array]
@@ -39,18 +38,7 @@ Loss = Callable[..., jax.Array]
 
 @functools.cache
 def _table() -> dict[str, Loss]:
-    return public_functions(__name__)
-
-
-def public_functions(package: str) -> dict[str, Callable[..., typing.Any]]:
-    """The public functions of every file in `package`, by name. Two files with one name are a mistake of ours."""
-    table: dict[str, Callable[..., typing.Any]] = {}
-    for module in catalogue.modules(package).values():
-        for name, value in vars(module).items():
-            if not name.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__:
-                assert name not in table, f"{name} is in {module.__name__} and in {table[name].__module__}"
-                table[name] = value
-    return table
+    return catalogue.public_functions(__name__)
 
 
 def names() -> list[str]:

@@ -14,8 +14,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from research import catalogue
 from research.errors import unknown
-from research.losses import public_functions
 from research.metrics._accumulators import Confusion, Decisions, Mean, average, mean, merge, share
 
 __all__ = ["Confusion", "Decisions", "Mean", "average", "get", "mean", "merge", "names", "share"]
@@ -25,7 +25,7 @@ Metric = Callable[..., Any]
 
 @functools.cache
 def _table() -> dict[str, Metric]:
-    return public_functions(__name__)
+    return catalogue.public_functions(__name__)
 
 
 def names() -> list[str]:

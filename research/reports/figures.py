@@ -70,7 +70,8 @@ def metric_against(
     )
     points = base.transform_filter("datum.kind == 'run'").mark_point(size=42, filled=False, strokeWidth=1.5)
     points = points.encode(y=height, shape=shape, tooltip=[*tooltip, alt.Tooltip("run:N", title="run")])
-    return alt.layer(bars, line, points, middles.add_params(chosen)).properties(width=640, height=360)
+    drawn = [bars] if any("low" in row for row in data) else []  # Vega warns of a scale over no rows
+    return alt.layer(*drawn, line, points, middles.add_params(chosen)).properties(width=640, height=360)
 
 
 def _position(data: list[dict[str, Any]], heading: str) -> "alt.X":

@@ -12,16 +12,8 @@ if TYPE_CHECKING:
     from research.sweeps.results import Result, StudyRecord
 
 Facts = list[tuple[str, str]]
-_MUST_AGREE = (
-    "platform",
-    "device",
-    "precision",
-    "matmul",
-    "code",
-    "fingerprint",
-    "xla",
-    "deterministic",
-)  # in key names
+_ALL_AGREE = ("device", "precision", "deterministic", "xla_flags", "versions.jax")  # parts of environment keys
+_ARM_AGREES = ("code_digest", "dataset_fingerprint")  # arms may need other code or data, one arm's seeds may not
 
 
 def progress(results: "Sequence[Result]") -> str:
@@ -65,15 +57,24 @@ def _common(flats: Sequence[Mapping[str, Any]], *keys: str) -> str:
 
 
 def warnings(results: "Sequence[Result]") -> list[str]:
-    """What a reader must know before comparing: runs of different devices, precisions, code or data."""
-    done = [r for r in results if r.environment]
-    flats = [flatten(r.environment) for r in done]
+    """What a reader must know before comparing: runs of different devices, precisions, versions, code or data."""
+    found = _disagreements(results, _ALL_AGREE, "The runs")
+    for (arm, budget), runs in tables.by_arm(results).items():
+        found += _disagreements(runs, _ARM_AGREES, f"The seeds of {arm}/{budget}")
+    older = Counter(r.accepted_code for r in results if r.accepted_code)
+    for code, count in sorted(older.items()):
+        found.append(f"Results made by older code ({code[:16]}) and accepted with --accept-code: {count}.")
+    return found
+
+
+def _disagreements(results: "Sequence[Result]", words: Sequence[str], who: str) -> list[str]:
+    flats = [flatten(r.environment) for r in results if r.environment]
     found = []
     for key in tables.varying(flats):
-        if any(word in key.lower() for word in _MUST_AGREE):
+        if any(word in key for word in words):
             counts = Counter(wording.value(key, flat.get(key)) for flat in flats)
-            parts = (f"{value[:16]} ({count} runs)" for value, count in sorted(counts.items()))
-            found.append(f"The runs do not agree on {key}: {', '.join(parts)}. Compare them with care.")
+            parts = (f"{value[:40]} (runs: {count})" for value, count in sorted(counts.items()))
+            found.append(f"{who} do not agree on {key}: {', '.join(parts)}. Compare them with care.")
     return found
 
 
@@ -167,7 +168,11 @@ def _unfinished(results: "Sequence[Result]") -> Section | None:
     ]
     failed = sum(r.status == FAILED for r in left)
     heading = "Failed and unfinished runs" if failed else "Unfinished runs"
-    return Section(heading, "None of these is part of any mean above.", [Table(heading, tables.frame(rows))])
+    return Section(
+        heading,
+        "None of these is part of a mean in a table; curves are drawn as far as they got.",
+        [Table(heading, tables.frame(rows))],
+    )
 
 
 def _runs(results: "Sequence[Result]", metric: str) -> Section | None:
@@ -181,7 +186,7 @@ def _runs(results: "Sequence[Result]", metric: str) -> Section | None:
         | {key: (r.summary or {}).get(key) for key in keys if not key.startswith(("eval", "best"))}
         for r in done
     ]
-    note = "Each number links to the record it was read from; pointing at one shows all its digits."
+    note = "Each result links to the record it was read from; pointing at a number shows all its digits."
     return Section("Runs", "", [Table("Every finished run", tables.frame(rows), note)])
 
 

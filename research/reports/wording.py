@@ -14,7 +14,7 @@ _TITLES = {
     "train_seconds": "training time (s)",
     "compile_seconds": "compile time (s)",
     "wall_time": "wall time (s)",
-    "images_per_second": "images per second (1/s)",
+    "images_per_second": "images per second",
     "learning_rate": "learning rate",
     "step": "step",
     "best/step": "step of the best",
@@ -27,7 +27,7 @@ _METRICS = {
     "macro_precision": "macro precision",
     "macro_recall": "macro recall",
 }
-_RATE = re.compile(r"top\d|accuracy|error|precision|recall|f1|auc|iou|rate_of")
+_RATE = re.compile(r"top\d|accuracy|error|precision|recall|f1|auc|iou")
 _LOWER_IS_BETTER = re.compile(r"loss|error|perplexity|mae|mse|distance|seconds")
 
 
@@ -48,7 +48,7 @@ def higher_is_better(key: str) -> bool:
 
 def is_rate(key: str) -> bool:
     """Whether a record key is a share between 0 and 1, such as an accuracy."""
-    return bool(_RATE.search(key)) and not key.endswith("learning_rate")
+    return bool(_RATE.search(key))
 
 
 def value(key: str, item: Any, specification: str = "") -> str:
@@ -61,6 +61,8 @@ def value(key: str, item: Any, specification: str = "") -> str:
         return format(item, specification or ",")
     if isinstance(item, float):
         return _number(key, item, specification)
+    if item == "":
+        return MISSING
     return item if isinstance(item, str) else json.dumps(item, sort_keys=True, ensure_ascii=False)
 
 
@@ -75,7 +77,7 @@ def _number(key: str, number: float, specification: str) -> str:
         return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.1f}" if abs(number) >= 10 else f"{number:.2f}"
     if number == int(number) and 1000 <= abs(number) < 1e15:
         return f"{number:,.0f}"
-    return f"{number:.4g}"
+    return f"{number:#.4g}".rstrip(".") if key.endswith("loss") else f"{number:.4g}"
 
 
 def spread(key: str, mean: float, deviation: float | None, specification: str = "") -> str:

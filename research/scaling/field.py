@@ -3,7 +3,8 @@
 The field of an array is an extent per spatial axis of the input and, for each array dimension, how far apart in the
 input two neighbours are: the jump of Araujo et al. 2019, "Computing receptive fields of convolutional neural networks".
 A dimension is a product of factors, so that flattening, patching and space-to-depth stay exact. Where positions can no
-longer be told apart (a class token appended) the factor has no jump, and mixing along it sees the whole input.
+longer be told apart (a class token appended) the factor has no jump, and mixing along it sees the whole input. So does
+whatever depends on all positions: a gate behind a global pool, statistics of a norm that are not stored.
 """
 
 import math

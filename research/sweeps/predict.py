@@ -3,8 +3,8 @@
     seconds = passes x (macs / rate + activations / bandwidth),    passes = 3 x trained + 1 x evaluated examples
 
 per example, for the training and evaluation steps alone: no compiling, no input, no saving. Three passes are the
-forward and the two of the gradient. Rate and bandwidth are measured constants (`SPEEDS`) of a kind of device; a kind
-without a row has no prediction.
+forward and the two of the gradient. Rate and bandwidth are measured constants (`CPU_CORE`, `SPEEDS`) of a kind of
+device, the same for every network, so expect a factor of 1.5 either way; a kind without a row has no prediction.
 """
 
 import os
@@ -35,8 +35,9 @@ class Data:
     eval_examples: int | None
 
 
-# Per core.
-CPU_CORE = Speed(macs=20e9, activations=0.25e9)
+# Per core of an x86 server CPU, float32: least squares over the CPU seconds of training steps of eight networks
+# (resnet8/14/20, widths 4 to 32, 8 to 32 pixels, batch 64 and 128); each lies between 0.7 and 1.4 of its prediction.
+CPU_CORE = Speed(macs=54e9, activations=0.14e9)
 SPEEDS: dict[str, Speed] = {}  # by JAX's device kind, for accelerators
 
 

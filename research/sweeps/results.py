@@ -41,7 +41,7 @@ class Result:
             return ""
         device, precision = self.environment["device"], self.config["precision"]
         words = (device["platform"], device["device_kind"], precision["compute"], f"matmul {precision['matmul']}")
-        return ", ".join(words)
+        return ", ".join(dict.fromkeys(words))
 
 
 @dataclass(frozen=True)

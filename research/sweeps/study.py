@@ -149,7 +149,8 @@ def _line(outcome: Outcome) -> str:
     metric = next((key[5:] for key in summary if key.startswith("best/") and key != "best/step"), "loss")
     numbers = [f"{key} {summary[key]:.4f}" for key in (f"eval/{metric}", f"eval_train/{metric}") if key in summary]
     seconds = [f"{summary['train_seconds']:.1f} s"] if "train_seconds" in summary else []
-    return "  ".join([outcome.job.label, outcome.job.id, outcome.status, outcome.reason or ", ".join(numbers + seconds)])
+    result = outcome.reason or ", ".join(numbers + seconds)
+    return f"{outcome.job.label}  {outcome.job.id}  {outcome.status}  {result}"
 
 
 def status(workdir: epath.PathLike) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ def describe(resolved: Resolved) -> dict[str, Any]:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": cfg.precision.matmul,
         "determinism": {
-            "jax_threefry_partitionable": jax.config.jax_threefry_partitionable,
+            "jax_threefry_partitionable": bool(jax.config.values["jax_threefry_partitionable"]),
             "xla_gpu_deterministic_ops": "--xla_gpu_deterministic_ops=true" in os.environ.get("XLA_FLAGS", ""),
         },
         "git_commit": _git("rev-parse", "HEAD"),

@@ -1,5 +1,6 @@
 """Evaluation: every example of a split once, padding masked, statistics merged on the device."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from etils import epath
 
 from research import config as configs
 from research import data
+from research.data.stored import Split
+from research.errors import UserError
 from research.training import parallel, record, resolve, state, step
 from research.training.checkpoint import Checkpoints
 from research.training.resolve import Resolved
@@ -34,7 +37,7 @@ class Evaluator:
     resolved: Resolved
     pipeline: data.Pipeline
     resident: PyTree
-    split: str
+    split: Split
     compiled: Any = None
 
     def compile(self, like: state.TrainState) -> None:
@@ -64,25 +67,48 @@ class Evaluator:
 def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str | None = None) -> Mapping[str, Any]:
     """Metrics of a checkpoint (`best`, `last` or a step) of a run folder, on its evaluation split or `dataset`'s.
 
-    Raises `UserError`: no run there, no such checkpoint, a data set of another shape or other classes.
+    Images of another data set are normalised as the run's own were. Raises `UserError`: no run there, no such
+    checkpoint, a data set of another shape or other classes.
     """
     folder = epath.Path(workdir)
     cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
-    if dataset is not None:
-        cfg = configs.replace(cfg, **{"data.name": dataset})
     resolved = resolve.resolve(cfg)
     checkpoints = Checkpoints(
         folder, cfg.checkpointing, higher_is_better=resolved.task.higher_is_better, read_only=True
     )
     at = checkpoints.find(checkpoint)
     pipeline = data.pipeline(cfg.data, seed=cfg.seed)
-    zero = zeros(resolved, pipeline, train=True)
-    like = jax.eval_shape(lambda: state.create(resolved.model, resolved.optimizer, resolved.image, zero, cfg.seed))
+    like = state.shapes(resolved.model, resolved.optimizer, resolved.image, zeros(resolved, pipeline, train=True))
     restored, _ = checkpoints.restore(at, resolved.layout.replicated(like))
-    restored = resolved.layout.replicate(restored)
-    evaluator = Evaluator(resolved, pipeline, resolved.layout.replicate(pipeline.resident), "eval")
+    resident = pipeline.resident
+    if dataset is not None:
+        pipeline = _other(resolved, dataset)
+        resident = {**pipeline.resident, "mean": resident["mean"], "std": resident["std"]}
+    evaluator = Evaluator(resolved, pipeline, resolved.layout.replicate(resident), "eval")
     with resolve.matmul_precision(cfg):
         evaluator.compile(restored)
-        values = {"step": at, "dataset": cfg.data.name, **evaluator(restored)}
-    record.write_json(folder / f"eval-{cfg.data.name.replace('/', '_')}-{at}.json", values)
+        values = {"step": at, "dataset": dataset or cfg.data.name, **evaluator(restored)}
+    record.write_json(folder / f"eval-{values['dataset'].replace('/', '_')}-{at}.json", values)
     return values
+
+
+def _other(resolved: Resolved, dataset: str) -> data.Pipeline:
+    """The examples of another data set in the form of the run's own. Raises `UserError` where they do not fit it."""
+    own = resolved.config.data
+    height, _, channels = resolved.info.shape
+    cfg = dataclasses.replace(
+        own,
+        name=dataset,
+        path=None,
+        resolution=height,
+        channels=1 if channels == 1 else 3,
+        train_examples=None,
+        validation=0.0,
+    )
+    info = data.info(cfg)
+    if (info.shape, info.num_classes) != (resolved.info.shape, resolved.info.num_classes):
+        raise UserError(
+            f"data set {dataset} has {info.num_classes} classes at {info.shape}; expected those of {own.name}: "
+            f"{resolved.info.num_classes} at {resolved.info.shape}"
+        )
+    return data.pipeline(dataclasses.replace(cfg, batch_size=min(own.batch_size, info.train_examples)), seed=0)

@@ -23,6 +23,7 @@ from etils import epath
 from research import config as configs
 from research import data
 from research.config import Config
+from research.data.stored import Split
 from research.errors import Preempted, RunFailed, UserError
 from research.scaling import complexity
 from research.training import environment, parallel, record, resolve, state, step
@@ -142,19 +143,16 @@ class _Run:
 
     def _initial_state(self) -> state.TrainState:
         """A new state, or the newest sound checkpoint's."""
+        parts = (self.resolved.model, self.resolved.optimizer, self.resolved.image)
         zero = zeros(self.resolved, self.pipeline, train=True)
-
-        def create() -> state.TrainState:
-            return state.create(self.resolved.model, self.resolved.optimizer, self.resolved.image, zero, self.cfg.seed)
-
         if self.checkpoints.steps():
-            like = self.layout.replicated(jax.eval_shape(create))
+            like = self.layout.replicated(state.shapes(*parts, zero))
             restored = self.checkpoints.restore_latest(like)
             if restored is not None:
                 self.progress = restored[1]
                 return self.layout.replicate(restored[0])
             _log.warning("no sound checkpoint is left in %s; starting from the beginning", self.workdir)
-        return self.layout.replicate(create())
+        return self.layout.replicate(state.create(*parts, zero, self.cfg.seed))
 
     def _compile(self) -> None:
         began = time.perf_counter()
@@ -167,7 +165,7 @@ class _Run:
         self.train_step = layout.compile_train(
             train_step, self.state, self.resident, layout.split(feed), jnp.asarray(self.rates[0])
         )
-        splits = {"eval": "eval"} | ({"eval_train": "train"} if self.cfg.data.eval_on_train else {})
+        splits: dict[str, Split] = {"eval": "eval", **({"eval_train": "train"} if self.cfg.data.eval_on_train else {})}
         self.evaluators = {
             prefix: Evaluator(resolved, self.pipeline, self.resident, split) for prefix, split in splits.items()
         }

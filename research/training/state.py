@@ -1,9 +1,11 @@
 """The state of a run: one pytree, all that a checkpoint has to hold for the run to go on to the same bits."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
@@ -28,6 +30,25 @@ class TrainState(struct.PyTreeNode):
         return {"params": self.params, "batch_stats": self.batch_stats} if self.batch_stats else {"params": self.params}
 
 
+def _initialiser(
+    model: nn.Module, optimizer: optax.GradientTransformation, image: jax.ShapeDtypeStruct, statistics: PyTree
+) -> Callable[[jax.Array], TrainState]:
+    def init(key: jax.Array) -> TrainState:
+        params_key, dropout_key = jax.random.split(key)
+        example = jnp.zeros((1, *image.shape), image.dtype)
+        variables = model.init({"params": params_key, "dropout": params_key}, example, train=False)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=variables["params"],
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=optimizer.init(variables["params"]),
+            key=dropout_key,
+            statistics=jax.tree.map(jnp.zeros_like, statistics),
+        )
+
+    return init
+
+
 def create(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -35,24 +56,19 @@ def create(
     statistics: PyTree,
     seed: int,
 ) -> TrainState:
-    """A new state from `seed`; `image` is one example `"h w c"`, `statistics` the task's zeros."""
-
-    def init(key: jax.Array) -> TrainState:
-        params_key, dropout_key = jax.random.split(key)
-        example = jax.numpy.zeros((1, *image.shape), image.dtype)
-        variables = model.init({"params": params_key, "dropout": params_key}, example, train=False)
-        return TrainState(
-            step=jax.numpy.zeros((), jax.numpy.int32),
-            params=variables["params"],
-            batch_stats=variables.get("batch_stats", {}),
-            opt_state=optimizer.init(variables["params"]),
-            key=dropout_key,
-            statistics=statistics,
-        )
-
+    """A new state from `seed`; `image` is the shape of one example `"h w c"`, `statistics` those of the task."""
     # An init runs once: compiling it without optimisation takes a third of the time.
-    compiled = jax.jit(init, compiler_options={"xla_backend_optimization_level": 0})
-    return compiled(jax.random.PRNGKey(seed))
+    init = jax.jit(
+        _initialiser(model, optimizer, image, statistics), compiler_options={"xla_backend_optimization_level": 0}
+    )
+    return init(jax.random.PRNGKey(seed))
+
+
+def shapes(
+    model: nn.Module, optimizer: optax.GradientTransformation, image: jax.ShapeDtypeStruct, statistics: PyTree
+) -> TrainState:
+    """The shapes of `create`'s state: nothing is computed."""
+    return jax.eval_shape(_initialiser(model, optimizer, image, statistics), jax.random.PRNGKey(0))
 
 
 def digest(tree: PyTree) -> str:

@@ -5,7 +5,7 @@ None when the compiler sees the global batch.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -36,9 +36,9 @@ def train_step(
 
         def loss_of(params: PyTree) -> tuple[jax.Array, tuple[PyTree, PyTree]]:
             variables = state.replace(params=params).variables
-            outputs, updated = model.apply(
-                variables, batch["image"], train=True, rngs={"dropout": dropout_key}, mutable=["batch_stats"]
-            )
+            rngs = {"dropout": dropout_key}
+            applied = model.apply(variables, batch["image"], train=True, rngs=rngs, mutable=["batch_stats"])
+            outputs, updated = cast(tuple[jax.Array, PyTree], applied)
             statistics = task.statistics(outputs, batch, train=True)
             return masked_mean(task.loss(outputs, batch), batch["mask"]), (updated, statistics)
 
@@ -67,7 +67,7 @@ def eval_step(model: nn.Module, task: Task, fetch: Fetch, *, split: str, axis_na
 
     def step(state: TrainState, resident: PyTree, feed: PyTree, statistics: PyTree) -> PyTree:
         batch = fetch(resident, feed, split=split, augment=False)
-        outputs = model.apply(state.variables, batch["image"], train=False)
+        outputs = cast(jax.Array, model.apply(state.variables, batch["image"], train=False))
         seen = task.statistics(outputs, batch, train=False)
         if axis_name is not None:
             seen = jax.lax.psum(seen, axis_name)

@@ -224,6 +224,16 @@ def test_tfds_refusals(tmp_path, features, splits, message):
     assert message in refused(DataConfig(name="odd", path=str(tmp_path)))
 
 
+def test_tfds_without_random_access_is_refused(tmp_path):
+    features = {"image": tfds.features.Image(shape=(4, 4, 1)), "label": tfds.features.ClassLabel(num_classes=2)}
+    store("old", features, {"train": [{"image": encode(random_image(0, 4, 4, 1)), "label": 1}]}, tmp_path)
+    stored = tmp_path / "old/1.0.0/dataset_info.json"
+    stored.write_text(stored.read_text().replace('"fileFormat": "array_record"', '"fileFormat": "tfrecord"'))
+    message = refused(DataConfig(name="old", path=str(tmp_path)))
+    assert "is prepared as tfrecord, which has no random access" in message
+    assert message.endswith("run python -m research.data prepare old")
+
+
 def test_refusals_name_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     assert refused(DataConfig(name="digit")).startswith("unknown data set 'digit'; nearest: digits")

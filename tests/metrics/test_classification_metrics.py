@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import sklearn.metrics
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from research import metrics
@@ -43,6 +44,7 @@ def _check_against_scikit_learn(outcomes: metrics.Decisions, truth: np.ndarray, 
 
 @settings(max_examples=30)
 @given(seed=seeds)
+@example(seed=1_354_461_400)  # a label of probability 7e-8
 def test_one_class_per_example_against_scikit_learn(seed: int) -> None:
     logits, labels, mask = _single(seed)
     predicted = logits.argmax(axis=-1)
@@ -55,10 +57,11 @@ def test_one_class_per_example_against_scikit_learn(seed: int) -> None:
         assert float(metrics.average(_host(metrics.top_k(logits, labels, mask, k=k)))) == pytest.approx(
             share, rel=1e-12
         )
-    probabilities = np.asarray(jax.nn.softmax(logits.astype(np.float64)))
+    # By SciPy, in float64: JAX would make it float32, whose probabilities below 1e-7 scikit-learn clips.
+    probabilities = scipy.special.softmax(logits.astype(np.float64), axis=-1)
     np.testing.assert_allclose(
         metrics.average(metrics.negative_log_likelihood(logits, labels, mask)),
-        sklearn.metrics.log_loss(labels, probabilities / probabilities.sum(axis=-1, keepdims=True), labels=range(K)),
+        sklearn.metrics.log_loss(labels, probabilities, labels=range(K)),
         rtol=1e-5,  # a mean of 40 float32 values
     )
 

@@ -16,7 +16,9 @@ COMMAND = "python launch.py study residual_vs_plain --scale smoke --workdir DIR"
 
 def accuracy(arm: str, depth: int, seed: int, epoch: float) -> float:
     """Some curve that rises with the epoch, falls with depth for one arm, and differs a little between seeds."""
-    ceiling = 0.98 - (0.0011 if arm == "plain" else -0.0002) * depth + 0.012 * math.sin(7.0 * seed + 1.3 * depth + len(arm))
+    ceiling = (
+        0.98 - (0.0011 if arm == "plain" else -0.0002) * depth + 0.012 * math.sin(7.0 * seed + 1.3 * depth + len(arm))
+    )
     return ceiling * (1.0 - math.exp(-epoch / (3.0 + depth / 20.0))) + 0.1 * math.exp(-epoch)
 
 

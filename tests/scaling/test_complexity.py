@@ -98,15 +98,13 @@ def test_any_convolution_costs_its_closed_form(case: dict[str, Any]) -> None:
 @FEW
 @given(convolutions(), st.integers(1, 3))
 def test_the_xla_like_count_is_what_xla_counts(case: dict[str, Any], spread: int) -> None:
-    if case["groups"] > 1:
-        case |= {"groups": 1}  # XLA's count of grouped convolutions differs between versions
     rank = len(case["taps"])
     names = ("N" + "DHW"[:rank] + "C", "DHW"[:rank] + "IO", "N" + "DHW"[:rank] + "C")
 
     class Raw(nn.Module):
         @nn.compact
         def __call__(self, images: jax.Array) -> jax.Array:
-            shape = (*case["taps"], case["inputs"], case["outputs"])
+            shape = (*case["taps"], case["inputs"] // case["groups"], case["outputs"])
             kernel = self.param("kernel", nn.initializers.zeros, shape)
             return lax.conv_general_dilated(
                 images,
@@ -116,13 +114,14 @@ def test_the_xla_like_count_is_what_xla_counts(case: dict[str, Any], spread: int
                 lhs_dilation=[spread] * rank,
                 rhs_dilation=case["dilation"],
                 dimension_numbers=names,
+                feature_group_count=case["groups"],
             )
 
     shape = (case["batch"], *case["size"], case["inputs"])
     images = jax.ShapeDtypeStruct(shape, jnp.float32)
     variables = jax.eval_shape(Raw().init, jax.random.key(0), images)
     lowered = jax.jit(Raw().apply).lower(variables, images)  # analysed as it stands: nothing is compiled
-    assert complexity.count(Raw(), shape).conventions["flops_xla"] == lowered.cost_analysis()["flops"]
+    assert complexity.count(Raw(), shape).conventions["flops_xla"] == lowered.cost_analysis().get("flops", 0)
 
 
 @FEW
@@ -429,10 +428,10 @@ def test_receptive_field_of_stacked_3x3_layers(count: int, seen: int) -> None:
         @nn.compact
         def __call__(self, x: jax.Array) -> jax.Array:
             kernel = self.param("kernel", nn.initializers.zeros, (3, 3, 1, 1))
-            step = lambda x, _: (
-                lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=DIMENSIONS),
-                None,
-            )
+
+            def step(x: jax.Array, _: None) -> tuple[jax.Array, None]:
+                return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=DIMENSIONS), None
+
             return lax.scan(step, x, None, length=count)[0]
 
     assert complexity.count(Stack(), (1, 16, 16, 1)).layers[-1].receptive_field == (seen, seen)

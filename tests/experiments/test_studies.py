@@ -1,0 +1,87 @@
+"""Laws of every study at every scale: what makes its comparisons fair, before anything is trained."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import experiments
+from research.config import differences
+from research.errors import UserError
+from research.reports.document import Document
+from research.sweeps import plan
+from research.sweeps.plan import Planned
+from research.sweeps.results import Result
+
+EVERY = [(name, scale) for name in experiments.names() for scale in experiments.load(name).SCALES]
+
+
+def waiting(planned: Planned) -> Result:
+    return Result(planned.label, planned.arm, planned.budget, planned.seed, "nowhere", "waiting")
+
+
+@pytest.mark.parametrize(("name", "scale"), EVERY)
+def test_labels_are_unique_and_seeds_are_those_of_the_configs(name: str, scale: str) -> None:
+    plan.check(experiments.load(name).runs(scale))
+
+
+@pytest.mark.parametrize(("name", "scale"), EVERY)
+def test_seeds_are_paired_across_arms(name: str, scale: str) -> None:
+    seeds: dict[str, dict[str, list[int]]] = {}
+    for p in experiments.load(name).runs(scale):
+        seeds.setdefault(p.budget, {}).setdefault(p.arm, []).append(p.seed)
+    for budget, by_arm in seeds.items():
+        assert len({tuple(sorted(found)) for found in by_arm.values()}) == 1, budget
+    if scale != "smoke":
+        assert all(len(found) >= 3 for by_arm in seeds.values() for found in by_arm.values())
+
+
+@pytest.mark.parametrize(("name", "scale"), EVERY)
+def test_arms_share_one_recipe_but_for_what_is_studied(name: str, scale: str) -> None:
+    study = experiments.load(name)
+    first, *others = study.runs(scale)
+    for other in others:
+        assert set(differences(first.config, other.config)) <= {"seed", *study.VARIES}, other.label
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_a_study_opens_with_its_question_and_refuses_other_scales(name: str) -> None:
+    study = experiments.load(name)
+    assert experiments.question(study).endswith("?")
+    assert "smoke" in study.SCALES
+    with pytest.raises(UserError, match="smoke"):
+        study.runs("smok")
+
+
+@pytest.mark.parametrize(("name", "scale"), EVERY)
+def test_a_report_can_be_had_before_anything_has_run(name: str, scale: str) -> None:
+    study = experiments.load(name)
+    document = study.report([waiting(p) for p in study.runs(scale)])
+    assert isinstance(document, Document)
+    assert document.question == experiments.question(study)
+    assert {verdict.verdict for verdict in document.verdicts} == {"cannot tell"}
+
+
+def test_studies_are_found_by_name_or_path(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nearest: residual_vs_plain"):
+        experiments.load("residual_vs_plane")
+    own = tmp_path / "mine.py"
+    own.write_text('"""Why?"""\nSCALES = ("smoke",)\ndef runs(scale): return []\ndef report(results): return None\n')
+    assert experiments.question(experiments.load(str(own))) == "Why?"
+    (tmp_path / "half.py").write_text("SCALES = ()\n")
+    with pytest.raises(UserError, match="no runs, report"):
+        experiments.load(str(tmp_path / "half.py"))
+
+
+def test_listing_the_studies_and_their_runs_imports_nothing_slow() -> None:
+    code = (
+        "import sys, experiments\n"
+        "for name in experiments.names():\n"
+        "    study = experiments.load(name)\n"
+        "    [study.runs(scale) for scale in study.SCALES]\n"
+        "print(sorted({'jax', 'flax', 'polars', 'altair', 'scipy'} & set(sys.modules)))\n"
+    )
+    root = Path(experiments.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,253 @@
+"""The command line as a user meets it: exit codes, one-line refusals, nothing left behind, several verbs in a row."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import launch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(capsys, *words: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of one command line, in this process."""
+    code = launch.main(list(words))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+REFUSED = [
+    (["trian", "digits"], "train"),
+    (["list", "modelz"], "models"),
+    (["list", "--jsn"], "--json"),
+    (["train"], "CONFIG"),
+    (["train", "digits"], "--workdir"),
+    (["train", "digitz", "--workdir", "W"], "digits"),
+    (["train", "digits:lenet", "--workdir", "W"], "lenet5"),
+    (["train", "missing.py:x", "--workdir", "W"], "missing.py"),
+    (["train", "missing/config.json", "--workdir", "W"], "config.json"),
+    (["train", "digits", "--optimizer.learnin-rate", "1", "--workdir", "W"], "--optimizer.learning-rate"),
+    (["train", "digits", "--optimizer.name", "adma", "--workdir", "W"], "adam"),
+    (["train", "digits", "--schedule.name", "cosin", "--workdir", "W"], "cosine"),
+    (["train", "digits", "--task.name", "classificatoin", "--workdir", "W"], "classification"),
+    (["train", "digits", "--task.loss", "softmax", "--workdir", "W"], "softmax_cross_entropy"),
+    (["train", "digits", "--model.name", "lenet6", "--workdir", "W"], "lenet5"),
+    (["train", "digits", "--model.name", "nowhere.py:Net", "--workdir", "W"], "nowhere.py"),
+    (["train", "digits", "--model.num-classes", "99", "--workdir", "W"], "expected 10"),
+    (["train", "digits", "--data.name", "fashion_mnst", "--workdir", "W"], "fashion_mnist"),
+    (["train", "digits", "--data.resolution", "8", "--workdir", "W"], "at least 16"),
+    (["train", "digits", "--data.batch-size", "5000", "--workdir", "W"], "1438"),
+    (["train", "digits", "--data.batch-size", "63", "--parallelism.devices", "4", "--workdir", "W"], "60 or 64"),
+    (["train", "digits", "--parallelism.devices", "64", "--workdir", "W"], "devices"),
+    (["train", "digits", "--budget.train", "0 steps", "--workdir", "W"], "budget.train"),
+    (["train", "digits", "--schedule.warmup", "99 epochs", "--workdir", "W"], "schedule.warmup"),
+    (["train", "digits", "--data.train-examples", "99999", "--workdir", "W"], "1438"),
+    (["inspect", "resnet21"], "resnet20"),
+    (["inspect", "resnet20", "--shortcut", "D"], "shortcut"),
+    (["inspect", "resnet50", "--resolution", "8"], "at least"),
+    (["study", "residual_vs_plan", "--workdir", "W"], "residual_vs_plain"),
+    (["study", "residual_vs_plain", "--scale", "smal", "--workdir", "W"], "small"),
+    (["study", "residual_vs_plain", "--filter", "nothing*", "--workdir", "W"], "nearest"),
+    (["study", "residual_vs_plain", "--executor", "loca", "--workdir", "W"], "local"),
+    (["sweep", "digits", "--grid", "optimizer.learning_rat=1,2", "--workdir", "W"], "optimizer.learning_rate"),
+    (["sweep", "digits", "--grid", "optimizer.learning_rate=fast", "--workdir", "W"], "optimizer.learning_rate"),
+    (["report", "W"], "study.json"),
+    (["status", "W"], "study.json"),
+    (["eval", "--workdir", "W"], "config.json"),
+]
+
+
+@pytest.mark.parametrize(("words", "hint"), REFUSED, ids=[" ".join(words[:4]) for words, _ in REFUSED])
+def test_wrong_words_exit_2_with_one_line_and_leave_nothing(words, hint, capsys, tmp_path):
+    workdir = tmp_path / "W"
+    code, out, err = run(capsys, *(str(workdir) if word == "W" else word for word in words))
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert hint in err
+    assert "Traceback" not in err
+    assert not workdir.exists()
+
+
+def test_a_refusal_in_a_process_of_its_own_prints_no_traceback(tmp_path):
+    words = ["train", "digits", "--model.num-classes", "99", "--workdir", str(tmp_path / "W")]
+    done = subprocess.run([sys.executable, "launch.py", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_names_every_verb_and_every_verb_has_help(capsys):
+    _, verbs = launch._parser()
+    with pytest.raises(SystemExit) as stop:
+        launch.main(["--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in verbs)
+    for verb in verbs:
+        # `train --help` needs a config: which flags there are depends on its model.
+        with pytest.raises(SystemExit) as stop:
+            launch.main([verb, *(["digits"] if verb == "train" else []), "--help"])
+        assert stop.value.code == 0
+        assert "usage" in capsys.readouterr().out
+
+
+def test_train_help_lists_the_flags_of_the_config_and_of_its_model(capsys):
+    with pytest.raises(SystemExit):
+        launch.main(["train", "digits:resnet8", "--help"])
+    shown = capsys.readouterr().out
+    assert "--optimizer.learning-rate" in shown
+    assert "--model.shortcut" in shown
+
+
+def test_list_names_everything_by_itself(capsys):
+    from research import catalogue, models
+
+    code, out, _ = run(capsys, "list", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert list(found["models"]) == models.names()
+    assert {name.split(":")[0] for name in found["configs"]} == set(catalogue.modules("configs"))
+    assert all(line for names in found.values() for line in names.values())
+    code, out, _ = run(capsys, "list")
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_inspect_prints_exact_counts(capsys):
+    code, out, _ = run(capsys, "inspect", "resnet20", "--shortcut", "B", "--json")
+    assert code == 0
+    assert json.loads(out)["params"] == 272_474  # He et al. 2015 table, option B
+    code, out, _ = run(capsys, "inspect", "resnet20")
+    assert max(map(len, out.splitlines())) <= 80
+
+
+TINY = [
+    "--data.batch-size",
+    "32",
+    "--budget.train",
+    "12 steps",
+    "--budget.eval-every",
+    "6 steps",
+    "--schedule.warmup",
+    "2",
+]
+TINY += ["--data.train-examples", "200", "--parallelism.devices", "1"]
+
+
+def test_train_then_again_then_eval(capsys, tmp_path):
+    workdir = str(tmp_path / "run")
+    words = ["train", "digits:resnet8", "--model.width", "4", *TINY, "--workdir", workdir]
+    code, out, _ = run(capsys, *words)
+    assert code == 0
+    summary = json.loads(out)
+    assert (summary["status"], summary["step"]) == ("finished", 12)
+    code, out, err = run(capsys, *words)
+    assert (code, json.loads(out)) == (0, summary)
+    assert "nothing to do" in err
+    code, _, err = run(capsys, *[word.replace("12 steps", "13 steps") for word in words])
+    assert code == 2
+    assert "budget.train" in err
+    code, out, _ = run(capsys, "eval", "--workdir", workdir, "--checkpoint", "last")
+    assert code == 0
+    assert json.loads(out)["top1"] == summary["eval/top1"]
+    code, _, err = run(capsys, "eval", "--workdir", workdir, "--checkpoint", "7")
+    assert (code, "12" in err) == (2, True)
+    code, out, _ = run(capsys, "train", f"{workdir}/config.json", "--workdir", workdir)
+    assert (code, json.loads(out)) == (0, summary)
+
+
+USERS = '''
+"""A user's own network and loss."""
+import flax.linen as nn
+import jax.numpy as jnp
+
+
+class MyNet(nn.Module):
+    """Two dense layers."""
+
+    num_classes: int = 10
+    hidden: int = 8
+    dtype: object = jnp.float32
+
+    @nn.compact
+    def __call__(self, images, *, train: bool):
+        x = nn.relu(nn.Dense(self.hidden, name="hidden_layer")(images.reshape(images.shape[0], -1)))
+        return nn.Dense(self.num_classes, name="head")(x)
+
+
+class Wrong(MyNet):
+    """Gives one value too many."""
+
+    @nn.compact
+    def __call__(self, images, *, train: bool):
+        return nn.Dense(self.num_classes + 1, name="head")(images.reshape(images.shape[0], -1))
+
+
+def squared(outputs, labels):
+    """Squared distance to the one-hot label."""
+    return jnp.sum((outputs - jnp.eye(outputs.shape[-1])[labels]) ** 2, axis=-1)
+'''
+
+
+def test_a_users_own_model_and_loss_by_path(capsys, tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text(USERS)
+    own = ["--model.name", f"{mine}:MyNet", "--model.hidden", "5", "--task.loss", f"{mine}:squared"]
+    code, _, err = run(capsys, "train", "digits:resnet8", *own, *TINY, "--workdir", str(tmp_path / "a"))
+    assert code == 0, err
+    code, _, err = run(
+        capsys, "train", "digits:resnet8", "--model.name", f"{mine}:Wrong", *TINY, "--workdir", str(tmp_path / "b")
+    )
+    assert code == 2
+    assert "(1, 11)" in err
+    code, _, err = run(
+        capsys, "train", "digits:resnet8", "--model.name", f"{mine}:MyNett", *TINY, "--workdir", str(tmp_path / "b")
+    )
+    assert code == 2
+    assert "MyNet" in err
+
+
+def test_a_sweep_runs_once_reports_and_survives_a_failing_run(capsys, tmp_path):
+    workdir = str(tmp_path / "sweep")
+    grid = ["--grid", "optimizer.learning_rate=0.1,1e30"]
+    words = ["sweep", "digits:resnet8", *grid, "--model.width", "4", *TINY, "--workdir", workdir]
+    code, out, err = run(capsys, *words)
+    assert code == 1  # the second rate diverges: it is shown, and the exit code says so
+    assert "1 of 2 runs" in err
+    report = Path(out.strip().splitlines()[-1])
+    assert report.name == "report.html"
+    assert report.exists()
+    code, out, _ = run(capsys, "status", workdir)
+    assert "1 failed, 1 finished" in out
+    finished = [row for row in json.loads(run(capsys, "status", workdir, "--json")[1]) if row["status"] == "finished"]
+    summary = Path(workdir) / "runs" / finished[0]["id"] / "summary.json"
+    before = summary.stat().st_mtime_ns
+    run(capsys, *words)
+    assert summary.stat().st_mtime_ns == before
+    html = report.read_bytes()
+    report.unlink()
+    code, out, _ = run(capsys, "report", workdir)
+    assert (code, report.read_bytes()) == (0, html)
+
+
+def test_dry_run_says_what_a_run_would_cost_and_starts_none(capsys, tmp_path):
+    workdir = tmp_path / "W"
+    code, out, _ = run(capsys, "study", "residual_vs_plain", "--dry-run", "--json", "--workdir", str(workdir))
+    rows = json.loads(out)
+    keys = {
+        "run",
+        "arm",
+        "seed",
+        "budget",
+        "target_macs",
+        "macs",
+        "params",
+        "activations",
+        "predicted_seconds",
+        "reason",
+    }
+    assert code == 0
+    assert all(set(row) == keys for row in rows)
+    assert not workdir.exists()
