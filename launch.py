@@ -8,7 +8,9 @@ Exit codes: 0 done; 1 a run failed (--debug shows the traceback); 2 the words ar
 import argparse
 import json
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -332,6 +334,8 @@ def _runs(verb: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run one command line; returns its exit code."""
     debug = "--debug" in argv
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a run's own handler: as control-C
     try:
         _dispatch(argv)
     except UserError as error:
@@ -346,6 +350,9 @@ def main(argv: Sequence[str]) -> int:
         return 1
     except Preempted as error:
         print(f"preempted: {error}", file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues", file=sys.stderr)
         return 3
     except Exception as error:
         if debug:

@@ -264,8 +264,20 @@ def _arms_table(group: "Sequence[Result]") -> Table:
             row[metric] = tables.spread([e for r in done if math.isfinite(e := _error(r, metric))])
         row["train_seconds"] = tables.spread([s for r in done if (s := tables.number(r, "train_seconds")) is not None])
         rows.append(row)
-    note = "Mean ± standard deviation over seeds. The arms have equal parameters and multiply-adds at every depth."
+    note = f"Mean ± standard deviation over seeds. {_cost_note(group)}"
     return Table("Arms", tables.frame(rows, ["arm", "depth"]), note)
+
+
+def _cost_note(group: "Sequence[Result]") -> str:
+    """What the records say of the premise that both arms cost the same."""
+    from research.reports import tables
+
+    costs: dict[int, set[tuple[float | None, ...]]] = {}
+    for r in tables.finished(group):
+        costs.setdefault(_depth(r), set()).add(tuple(tables.number(r, key) for key in ("params", "macs")))
+    if all(len(found) == 1 for found in costs.values()):
+        return "The arms have equal parameters and multiply-adds at every depth."
+    return "The arms differ in parameters or multiply-adds: this comparison is NOT at equal cost."
 
 
 def _comparisons_table(comparisons: Sequence[Comparison]) -> Table:

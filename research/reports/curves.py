@@ -59,9 +59,7 @@ def _layers(base: "alt.Chart", x: str, title_y: str, *, several: bool) -> Any:
     import altair as alt
 
     chosen = alt.selection_point(name="arms", fields=["arm"], bind="legend", toggle="true")
-    near = alt.selection_point(
-        name="near", on="pointerover", nearest=True, fields=["run"], empty=False, clear="pointerout"
-    )
+    near = alt.selection_point(name="near", on="pointerover", fields=["run"], empty=False, clear="pointerout")
     zoom = alt.selection_interval(name="zoom", bind="scales", zoom="wheel![event.shiftKey]")
     seeds = base.transform_filter("datum.kind == 'seed'")
     lines = seeds.mark_line(strokeWidth=1.25 if several else 2).encode(
@@ -79,11 +77,13 @@ def _layers(base: "alt.Chart", x: str, title_y: str, *, several: bool) -> Any:
         alt.Tooltip(f"{x}:Q", title=title(x), format=".4~g"),
         alt.Tooltip("value:Q", title=title_y, format=".5~g"),
     ]
-    points = seeds.mark_point(size=55).encode(
+    points = seeds.mark_point(size=160).encode(  # large, as nothing of them is seen until the pointer finds one
         opacity=alt.when(near).then(alt.value(1)).otherwise(alt.value(0)), tooltip=tooltip
     )
-    pointer = points.add_params(chosen, near, zoom).properties(name=HOVER)
-    return alt.layer(lines, *([means] if several else []), pointer)
+    # Vega-Lite binds the legend only where the first layer has the selection.
+    first = lines.add_params(chosen).properties(name="runs")
+    pointer = points.add_params(near, zoom).properties(name=HOVER)
+    return alt.layer(first, *([means] if several else []), pointer)
 
 
 def _points(curves: list[Curve], x: str) -> "alt.Data":

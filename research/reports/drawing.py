@@ -27,7 +27,7 @@ def specification(chart: "alt.TopLevelMixin") -> dict[str, Any]:
     def again(match: re.Match[str]) -> str:
         return numbered.setdefault(match[0], f"{match[1]}_{len(numbered) + 1}")
 
-    spec = json.loads(re.sub(r"\b(view|param)_\d+\b", again, json.dumps(spec)))
+    spec = json.loads(re.sub(r"\b(view|param)_(?:[0-9a-f]{16}_)?\d+\b", again, json.dumps(spec)))
     return spec | ({"datasets": datasets} if datasets else {})
 
 

@@ -71,7 +71,9 @@ def metric_against(
     points = base.transform_filter("datum.kind == 'run'").mark_point(size=42, filled=False, strokeWidth=1.5)
     points = points.encode(y=height, shape=shape, tooltip=[*tooltip, alt.Tooltip("run:N", title="run")])
     drawn = [bars] if any("low" in row for row in data) else []  # Vega warns of a scale over no rows
-    return alt.layer(*drawn, line, points, middles.add_params(chosen)).properties(width=640, height=360)
+    # Vega-Lite binds the legend only where the first layer has the selection.
+    first = line.add_params(chosen).properties(name="means")
+    return alt.layer(first, *drawn, points, middles).properties(width=640, height=360)
 
 
 def _position(data: list[dict[str, Any]], heading: str) -> "alt.X":

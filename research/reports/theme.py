@@ -52,7 +52,6 @@ def theme(scheme: Literal["light", "dark"] = "light") -> dict[str, Any]:
         | {"labelLimit": 320, "labelColor": ink, "titleColor": faint, "columnPadding": 18},
         "header": words | {"labelFontSize": 14, "titleFontSize": 13, "labelColor": ink, "titleColor": faint},
         "title": {"font": font, "fontSize": 15, "color": ink, "anchor": "start"},
-        "line": {"strokeWidth": 2.25, "strokeJoin": "round", "strokeCap": "round"},
         "point": {"size": 64, "filled": True},
         "rule": {"color": faint},
         "range": {"category": list(PALETTE_LIGHT if scheme == "light" else PALETTE_DARK)},

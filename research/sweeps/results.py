@@ -1,6 +1,7 @@
 """Results: what the records of a workdir say about the runs of its studies. Reports read only this."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,12 +100,15 @@ def merge(folders: Sequence[tuple[str, Iterable[StudyRecord]]]) -> list[StudyRec
 def _joined(first: Sequence[Result], later: Iterable[Result], folder: str) -> list[Result]:
     joined = {result.label: result for result in first}
     for result in later:
-        present = joined.get(result.label)
-        if present is not None and present.id != result.id:
-            result = dataclasses.replace(result, arm=f"{result.arm}@{folder}")
-            present = joined.get(result.label)
+        named = result
+        for number in itertools.count(1):
+            present = joined.get(named.label)
+            if present is None or present.id == result.id:
+                break
+            suffix = folder if number == 1 else f"{folder}-{number}"  # folders may share a name
+            named = dataclasses.replace(result, arm=f"{result.arm}@{suffix}")
         if present is None or present.status != "finished":
-            joined[result.label] = result
+            joined[named.label] = named
     return list(joined.values())
 
 

@@ -8,12 +8,9 @@ beyond it are dropped, and the rest is computed again to the same bits.
 
 import logging
 import math
-import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -26,7 +23,7 @@ from research.config import Config
 from research.data.stored import Split
 from research.errors import Preempted, RunFailed, UserError
 from research.scaling import complexity
-from research.training import environment, parallel, record, resolve, state, step
+from research.training import environment, parallel, preemption, record, resolve, state, step
 from research.training.checkpoint import Checkpoints
 from research.training.display import Display
 from research.training.evaluation import Evaluator, zeros
@@ -36,27 +33,6 @@ from research.training.resolve import Resolved, build_model
 PyTree = Any
 _log = logging.getLogger(__name__)
 _IN_FLIGHT = 2  # steps dispatched ahead of the one being waited for: keeps the device busy and a signal's answer quick
-
-
-@contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets instead of ending the process; the second SIGINT ends it."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def handler(number: int, frame: Any) -> None:
-        if asked.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.set()
-
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield asked
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 def check_folder(cfg: Config, workdir: epath.PathLike) -> dict[str, Any] | None:
@@ -94,7 +70,7 @@ def train(cfg: Config, workdir: epath.PathLike, *, display: bool = True) -> dict
             Display(0).say(f"{workdir} is finished (step {finished['step']}); nothing to do")
         return finished
     resolved = resolve.resolve(cfg)
-    with _signals() as asked, resolve.matmul_precision(cfg):
+    with preemption.asked_to_stop() as asked, resolve.matmul_precision(cfg):
         return _Run(resolved, epath.Path(workdir), asked, display).run()
 
 
@@ -118,11 +94,8 @@ class _Run:
     def run(self) -> dict[str, Any]:
         """Prepare, loop, and write the summary whatever the end."""
         self.cost = _cost(self.resolved)
-        self.workdir.mkdir(parents=True, exist_ok=True)
-        record.write_text(self.workdir / CONFIG, configs.to_json(self.cfg))
-        (self.workdir / SUMMARY).unlink(missing_ok=True)  # of a run that was preempted or failed: it goes on now
         self.pipeline = data.pipeline(self.cfg.data, seed=self.cfg.seed)
-        record.write_json(self.workdir / ENVIRONMENT, environment.describe(self.resolved))
+        self._open_folder(environment.describe(self.resolved))
         self.checkpoints = Checkpoints(
             self.workdir, self.cfg.checkpointing, higher_is_better=self.task.higher_is_better
         )
@@ -140,6 +113,13 @@ class _Run:
         finally:
             self.writer.close()
             self.checkpoints.close()
+
+    def _open_folder(self, described: dict[str, Any]) -> None:
+        """Write what a run begins with; nothing is written before its data could be read."""
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        record.write_text(self.workdir / CONFIG, configs.to_json(self.cfg))
+        record.write_json(self.workdir / ENVIRONMENT, described)
+        (self.workdir / SUMMARY).unlink(missing_ok=True)  # of a run that was preempted or failed: it goes on now
 
     def _initial_state(self) -> state.TrainState:
         """A new state, or the newest sound checkpoint's."""
@@ -182,17 +162,18 @@ class _Run:
             feed = self.layout.split(next(feeds))
             self.state, loss = self.train_step(self.state, self.resident, feed, self.rates[done - 1])
             losses.append((done, loss))
-            logging_due = done % self.resolved.log_every == 0 or done == steps
+            logging_due, eval_due = self._due(self.resolved.log_every, done), self._due(self.resolved.eval_every, done)
             stop = self.asked.is_set()
-            while len(losses) > (0 if logging_due or stop else _IN_FLIGHT):
+            save_due = self._due(self.resolved.save_every, done) or stop
+            while len(losses) > (0 if logging_due or eval_due or save_due else _IN_FLIGHT):
                 self._check(*losses.popleft())
             if logging_due:
                 seconds = time.perf_counter() - logged[1] - self._idle
                 self._log_training(done, (done - logged[0]) * batch / max(seconds, 1e-9))
                 logged, self._idle = (done, time.perf_counter()), 0.0
             paused = time.perf_counter()
-            metric = self._evaluate(done) if self._due(self.resolved.eval_every, done) else None
-            if self._due(self.resolved.save_every, done) or stop or self._is_best(done):
+            metric = self._evaluate(done) if eval_due else None
+            if save_due or self._is_best(done):
                 self._tick()
                 self.checkpoints.save(done, self.state, self.progress, metric=metric)
             self._idle += time.perf_counter() - paused

@@ -125,3 +125,9 @@ def test_folders_are_merged_run_by_run() -> None:
         ("c/d/0", "5", "finished"),
     ]
     assert other.name == "width"
+
+
+def test_folders_of_the_same_name_stay_apart() -> None:
+    folders = [("runs", [study(result("a/d/0", run))]) for run in ("1", "2", "3", "2")]
+    (merged,) = results.merge(folders)
+    assert [(r.arm, r.id) for r in merged.results] == [("a", "1"), ("a@runs", "2"), ("a@runs-2", "3")]
