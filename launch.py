@@ -7,9 +7,11 @@ Exit codes: 0 done; 1 a run failed (--debug shows the traceback); 2 the words ar
 
 import argparse
 import json
+import os
 import shlex
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -103,8 +105,7 @@ def list_(words: argparse.Namespace, rest: list[str]) -> None:
             print(f"{kind}:")
         width = min(max(map(len, names), default=0), 28)
         for name, line in names.items():
-            room = 80 - width - 4
-            print(f"  {name:<{width}}  {line if len(line) <= room else line[: room - 3] + '...'}")
+            print(textwrap.fill(f"  {name:<{width}}  {line}", 80, subsequent_indent=" " * (width + 4)))
 
 
 def inspect(words: argparse.Namespace, rest: list[str]) -> None:
@@ -175,8 +176,12 @@ def sweep(words: argparse.Namespace, rest: list[str]) -> None:
     planned = plan.grid(base, words.grid, seeds=words.seeds)
     if words.dry_run:
         return _dry_run(plan.select(planned, words.filter), words.json)
-    question = f"{words.config} over {', '.join(words.grid)}"
-    return _launch(Study("sweep", words.config, question, words.command, tuple(planned)), words)
+    grid = " ".join(words.grid)
+    axes = tuple(plan.axis(base, text)[0] for text in words.grid)
+    chosen = Study(
+        "sweep", f"{words.config} {grid}", f"{words.config} over {grid}", words.command, tuple(planned), axes
+    )
+    return _launch(chosen, words)
 
 
 def _launch(chosen: "Study", words: argparse.Namespace) -> None:
@@ -235,7 +240,9 @@ def _report(folders: Sequence[str], show: bool | None) -> None:
     read = [(Path(folder).name, results.read(folder)) for folder in folders]
     studies = read[0][1] if len(read) == 1 else results.merge(read)
     documents = [
-        sweep_document(found.results) if found.name == "sweep" else experiments.load(found.name).report(found.results)
+        sweep_document(found.results, found.axes)
+        if found.name == "sweep"
+        else experiments.load(found.name).report(found.results)
         for found in studies
     ]
     target = Path(folders[0]) if len(folders) == 1 else Path(folders[0]) / "merged"
@@ -351,6 +358,9 @@ def main(argv: Sequence[str]) -> int:
     except Preempted as error:
         print(f"preempted: {error}", file=sys.stderr)
         return 3
+    except BrokenPipeError:  # `launch.py list | head`: the reader has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("interrupted: the same command continues", file=sys.stderr)
         return 3

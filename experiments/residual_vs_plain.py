@@ -314,5 +314,7 @@ def _figure(group: "Sequence[Result]", metric: str) -> Figure:
     return Figure(
         f"{metric.capitalize()} against depth",
         chart,
-        "Points are runs, lines and bars means over seeds." if rows else "No run has finished yet.",
+        "Points are runs, lines their means, bars 95% intervals of the mean (Student's t over seeds)."
+        if rows
+        else "No run has finished yet.",
     )

@@ -251,3 +251,53 @@ def test_dry_run_says_what_a_run_would_cost_and_starts_none(capsys, tmp_path):
     assert code == 0
     assert all(set(row) == keys for row in rows)
     assert not workdir.exists()
+
+
+def test_a_signal_stops_a_study_between_and_within_runs(tmp_path):
+    """SIGTERM while a study runs: exit 3, nothing lost, and the same command trains only what is missing."""
+    workdir = tmp_path / "sweep"
+    words = [
+        "sweep",
+        "digits:resnet8",
+        "--grid",
+        "seed=0,1,2,3",
+        "--model.width",
+        "4",
+        *TINY,
+        "--workdir",
+        str(workdir),
+    ]
+    slowed = (
+        "import sys, time, launch\n"
+        "from research.training import parallel\n"
+        "split = parallel.Layout.split\n"
+        "parallel.Layout.split = lambda self, feed: (time.sleep(0.1), split(self, feed))[1]\n"
+        f"sys.exit(launch.main({words!r}))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", slowed], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert "[1/4]" in process.stdout.readline()  # the first run has ended
+    process.terminate()
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 3, err
+    assert "[4/4]" not in out
+    assert "Traceback" not in err
+    done = {
+        path: path.read_bytes() for path in workdir.glob("runs/*/summary.json") if b'"finished"' in path.read_bytes()
+    }
+    assert 1 <= len(done) < 4
+    again = subprocess.run([sys.executable, "launch.py", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert again.stdout.count("already finished") == len(done)
+    assert all(path.read_bytes() == content for path, content in done.items())
+    assert len(list(workdir.glob("runs/*/summary.json"))) == 4
+
+
+def test_a_refused_sweep_leaves_nothing(capsys, tmp_path):
+    workdir = tmp_path / "W"
+    for extra in (["--workers", "2"], ["--data.batch-size", "9999"]):
+        words = ["sweep", "digits:resnet8", "--grid", "seed=0,1", *extra, "--workdir", str(workdir)]
+        code, _, err = run(capsys, *words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert not workdir.exists()

@@ -4,7 +4,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from research.reports.drawing import HOVER
+from research.reports.drawing import CLICK, HOVER
 from research.reports.wording import in_order, title
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _arm_colour(arms: list[str]) -> "alt.Color":
 
     if len(arms) > MANY_ARMS:
         return alt.Color("last:Q", title="last value", scale=alt.Scale(scheme="viridis"))
-    legend = None if len(arms) == 1 else alt.Legend(title="arm (click to choose)", symbolOpacity=1, symbolType="stroke")
+    legend = None if len(arms) == 1 else alt.Legend(title=f"arm{CLICK}", symbolOpacity=1, symbolType="stroke")
     return alt.Color("arm:N", scale=alt.Scale(domain=arms), legend=legend)
 
 

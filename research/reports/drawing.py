@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import altair as alt
 
 VEGA_LITE = "6.4"  # the grammar altair 6 writes and vl-convert bundles
+CLICK = " (click to choose)"  # in the title of a legend that can be clicked; left out of SVG files
 HOVER = "hover"  # name of a layer that is only there for the pointer, and left out of SVG files
 
 
@@ -41,11 +42,12 @@ def svg(spec: dict[str, Any]) -> str:
 
 
 def _still(node: Any) -> Any:
-    """The specification with nothing in its pointer-only layers."""
+    """The specification without what is there for the pointer only."""
+    if isinstance(node, str):
+        return node.removesuffix(CLICK)
     if isinstance(node, list):
         return [_still(item) for item in node]
     if not isinstance(node, dict):
         return node
-    if node.get("name") == HOVER and "mark" in node:
-        return node | {"transform": [{"filter": "false"}]}
-    return {key: item if key in ("data", "datasets") else _still(item) for key, item in node.items()}
+    nothing = {"transform": [{"filter": "false"}]} if node.get("name") == HOVER and "mark" in node else {}
+    return {key: item if key in ("data", "datasets") else _still(item) for key, item in node.items()} | nothing

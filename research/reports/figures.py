@@ -8,6 +8,7 @@ import statistics
 from typing import TYPE_CHECKING, Any, Literal
 
 from research.reports.curves import learning_curves
+from research.reports.drawing import CLICK
 from research.reports.wording import in_order, title
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def metric_against(
     tooltip += [alt.Tooltip("x:N", title=title_x or title(x)), alt.Tooltip("y:Q", title=heading, format=".5~g")]
     chosen = alt.selection_point(name="arms", fields=["colour"], bind="legend", toggle="true")
     shown = alt.when(chosen).then(alt.value(1)).otherwise(alt.value(0.08))
-    legend = (
-        alt.Legend(title=f"{title_colour or title(colour)} (click to choose)") if colour and len(groups) > 1 else None
-    )
+    legend = alt.Legend(title=f"{title_colour or title(colour)}{CLICK}") if colour and len(groups) > 1 else None
     base = alt.Chart(alt.Data(values=data)).encode(
         x=_position(data, title_x or title(x)),
         color=alt.Color("colour:N", scale=alt.Scale(domain=groups), legend=legend),
@@ -84,12 +83,11 @@ def _position(data: list[dict[str, Any]], heading: str) -> "alt.X":
         names = in_order(str(place) for place in places)
         return alt.X("x:O", sort=names, title=heading, axis=alt.Axis(labelAngle=0), scale=alt.Scale(paddingOuter=0.25))
     numbers = sorted(places)
-    if numbers[0] > 0 and numbers[-1] / numbers[0] > 20:
-        return alt.X("x:Q", title=heading, scale=alt.Scale(type="log", padding=18), axis=alt.Axis(format="~s"))
+    spread = numbers[0] > 0 and numbers[-1] / numbers[0] > 20
+    scale = alt.Scale(type="log", nice=False, padding=18) if spread else alt.Scale(zero=False, padding=18)
     ticks: Any = numbers if len(numbers) <= 8 else alt.Undefined
-    return alt.X(
-        "x:Q", title=heading, scale=alt.Scale(zero=False, padding=18), axis=alt.Axis(values=ticks, format=",.6~g")
-    )
+    shape = ".4~s" if numbers[-1] >= 1e5 else ",.6~g"  # 40.5M multiply-adds, but 0.03 and not 30m
+    return alt.X("x:Q", title=heading, scale=scale, axis=alt.Axis(values=ticks, format=shape))
 
 
 def _mean_rows(data: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ def sweep_document(results: "Sequence[Result]", axes: Sequence[str] = ()) -> Doc
     metric = tables.primary_metric(results)
     final, best = f"eval/{metric}", f"best/{metric}"
     names = ", ".join(f"`{key}`" for key in keys) or "nothing but the seed"
-    question = f"What do {names} do to {wording.title(final)}?"
+    question = f"What {'do' if len(keys) > 1 else 'does'} {names} do to {wording.title(final)}?"
     title = f"Sweep over {', '.join(key.rpartition('.')[2].replace('_', ' ') for key in keys) or 'seeds'}"
     frame = tables.summary_frame(results, lambda r: _cell(r, keys) | {final: tables.number(r, final)})
     if not frame.height:

@@ -13,19 +13,24 @@ from research.training import record
 def execute(jobs: Sequence[Job], *, workers: int = 1, progress: bool = False) -> Iterator[Outcome]:
     """Train each job in turn and yield what became of it; a failing run does not stop the ones after it.
 
-    `progress` shows the live display of each run. Raises `UserError` before anything is trained (more than one worker,
-    a config that contradicts its data or this machine), and `Preempted` when a signal came: the
-    state is saved and the same command continues.
+    `progress` shows the live display of each run. Raises `UserError` at once (more than one worker, a config that
+    contradicts its data or this machine), and `Preempted` when a signal came: the state is saved and the same command
+    continues.
     """
     if workers != 1:
         raise UserError(f"workers is {workers}; the local executor trains one run at a time, expected 1")
-    import jax
-
-    from research import training
     from research.training import resolve
 
     for config in dict.fromkeys(_unseeded(job) for job in jobs):
         resolve.resolve(config)
+    return _outcomes(jobs, progress)
+
+
+def _outcomes(jobs: Sequence[Job], progress: bool) -> Iterator[Outcome]:
+    import jax
+
+    from research import training
+
     previous: Config | None = None
     for job in jobs:
         if previous is not None and previous != _unseeded(job):

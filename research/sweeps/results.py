@@ -54,6 +54,7 @@ class StudyRecord:
     question: str
     command: str
     results: list[Result]
+    axes: tuple[str, ...] = ()  # of a sweep: the swept config keys
 
 
 def read(workdir: epath.PathLike) -> list[StudyRecord]:
@@ -65,6 +66,7 @@ def read(workdir: epath.PathLike) -> list[StudyRecord]:
             question=entry["question"],
             command=entry["command"],
             results=[_result(workdir, run) for run in entry["runs"]],
+            axes=tuple(entry["axes"]),
         )
         for entry in store.read_studies(workdir)
     ]

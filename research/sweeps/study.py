@@ -17,13 +17,17 @@ from research.sweeps.plan import Planned
 
 @dataclass(frozen=True)
 class Study:
-    """What is to be run: a study at one scale, or a sweep (name `sweep`). `command`: what a person typed to run it."""
+    """What is to be run: a study at one scale, or a sweep (name `sweep`, its config and grid for a scale).
+
+    `command`: what a person typed to run it.
+    """
 
     name: str
     scale: str
     question: str
     command: str
     planned: tuple[Planned, ...]
+    axes: tuple[str, ...] = ()  # of a sweep: the swept config keys, in the order they were given
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Execute(Protocol):
     """
 
     def __call__(self, jobs: Sequence[Job], *, workers: int, progress: bool) -> Iterator[Outcome]:
-        """Run the jobs. Raises `UserError` for a number of workers or a config it cannot serve."""
+        """Run the jobs as the outcomes are asked for. Raises `UserError` at once for what it cannot serve."""
 
 
 def executors() -> dict[str, Execute]:
@@ -87,11 +91,12 @@ def launch(
     wanted = [run_identity(p.config) for p in study.planned]
     accepted = store.resolve_code(workdir, accept_code)
     served = [store.locate(workdir, identity, accepted) for identity in wanted]
-    store.write_study(workdir, _entry(study, wanted, served))
     jobs = _jobs(study.planned, served, chosen, workdir, say)
+    running = known[executor](jobs, workers=workers, progress=progress)
+    store.write_study(workdir, _entry(study, wanted, served))
     outcomes: list[Outcome] = []
     start = time.monotonic()
-    for outcome in known[executor](jobs, workers=workers, progress=progress):
+    for outcome in running:
         outcomes.append(outcome)
         say(f"[{len(outcomes)}/{len(jobs)}] {_line(outcome)}")
     failed = sum(outcome.status == "failed" for outcome in outcomes)
@@ -119,6 +124,7 @@ def _entry(study: Study, wanted: Sequence[RunIdentity], served: Sequence[RunIden
         "scale": study.scale,
         "question": study.question,
         "command": study.command,
+        "axes": list(study.axes),
         "runs": runs,
     }
 

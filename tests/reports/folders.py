@@ -91,7 +91,7 @@ def write_study(
                 if state != "waiting":
                     folder = workdir / "runs" / run_id(arm, depth, seed)
                     write_run(folder, cfg, arm, depth, status=state, epochs=epochs)
-    entry = {"name": name, "scale": "smoke", "question": QUESTION, "command": COMMAND, "runs": runs}
+    entry = {"name": name, "scale": "smoke", "question": QUESTION, "command": COMMAND, "axes": [], "runs": runs}
     store.write_study(workdir, entry)
     return results.read(workdir)
 

@@ -146,7 +146,7 @@ def sweep_results(workdir: Path, rates: tuple[float, ...], decays: tuple[float, 
         arm = f"learning_rate={rate},weight_decay={decay}"
         folders.write_run(workdir / "runs" / f"{number:016x}", cfg, arm, 8, epochs=2)
         runs.append({"id": f"{number:016x}", "arm": arm, "budget": "2epochs", "seed": seed})
-    entry = {"name": "sweep", "scale": "", "question": "", "command": "", "runs": runs}
+    entry = {"name": "sweep", "scale": "", "question": "", "command": "", "axes": [], "runs": runs}
     store.write_study(workdir, entry)
     found = results.read(workdir)[0].results
     for result in found:

@@ -31,7 +31,7 @@ def entry(name: str, scale: str, runs: dict[str, RunIdentity]) -> dict[str, Any]
     for label, run in runs.items():
         arm, budget, seed = label.split("/")
         listed.append({"id": run.id, "arm": arm, "budget": budget, "seed": int(seed), "target_macs": 7, "reason": ""})
-    return {"name": name, "scale": scale, "question": "Why?", "command": "python launch.py", "runs": listed}
+    return {"name": name, "scale": scale, "question": "Why?", "command": "python launch.py", "axes": [], "runs": listed}
 
 
 def named(name: str, code: str = NEW) -> RunIdentity:
