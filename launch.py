@@ -356,7 +356,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"failed: {error}", file=sys.stderr)
         return 1
     except Preempted as error:
-        print(f"preempted: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 3
     except BrokenPipeError:  # `launch.py list | head`: the reader has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROBE = """
 import json, sys, time
 began = time.perf_counter()
-import jax, flax.linen, optax, orbax.checkpoint, tensorboardX
+import jax, tensorboardX, launch, configs.fashion_mnist, research.overrides, research.training.loop
 imported = time.perf_counter() - began
 tally = {"imports": imported, "compiled": 0, "hits": 0, "tracing": 0.0}
 def event(name, **kw):
@@ -33,8 +33,13 @@ def duration(name, seconds, **kw):
         tally["tracing"] += seconds
 jax.monitoring.register_event_listener(event)
 jax.monitoring.register_event_duration_secs_listener(duration)
-import launch
-tally["code"] = launch.main(sys.argv[1:])
+from research.training.loop import _Run
+loop = _Run._loop
+def begin(self):
+    tally["ready"] = time.time() - float(sys.argv.pop(1))  # everything is compiled and placed: the first step begins
+    return loop(self)
+_Run._loop = begin
+tally["code"] = launch.main(sys.argv[2:])
 print(json.dumps(tally))
 """
 
@@ -51,7 +56,7 @@ def run(words: list[str], cache: str, workdir: str) -> tuple[float | None, dict[
     env = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-c", PROBE, *words],
+        [sys.executable, "-c", PROBE, str(time.time()), *words],
         cwd=ROOT,
         env=env,
         stdout=subprocess.PIPE,
@@ -99,15 +104,20 @@ def main() -> None:
         print(f"programs compiled by a refused run: {refused['compiled'] + refused['hits']:.0f}")
         first, tally = run(words(f"{scratch}/a"), cache, f"{scratch}/a")
         print(f"first start, empty cache: first step after {first:.1f} s, {tally['compiled']:.0f} programs compiled")
-        beyond = []
+        begins, ends = [], []
         for turn in range(rounds):
             first, tally = run(words(f"{scratch}/b{turn}"), cache, f"{scratch}/b{turn}")
             assert first is not None, tally
-            beyond.append(first - tally["imports"] - tally["tracing"])
-            parts = f"import {tally['imports']:.2f} + tracing {tally['tracing']:.2f} + {beyond[-1]:.2f}"
+            own = tally["imports"] + tally["tracing"]
+            begins.append(tally["ready"] - own)
+            ends.append(first - own)
+            parts = f"import {tally['imports']:.2f} + tracing {tally['tracing']:.2f} + {ends[-1]:.2f}"
             programs = f"{tally['compiled']:.0f} programs compiled, {tally['hits']:.0f} from the cache"
             print(f"start {turn + 2}: first step after {first:.2f} s = {parts} s; {programs}")
-        print(f"first step beyond import and tracing, median: {statistics.median(beyond):.2f} s")
+        begin, end = statistics.median(begins), statistics.median(ends)
+        print(
+            f"beyond import and tracing, medians: the first step begins at {begin:.2f} s and has ended at {end:.2f} s"
+        )
         _, finished = run(words(f"{scratch}/a"), cache, f"{scratch}/a")
         print(f"programs compiled by a finished run: {finished['compiled'] + finished['hits']:.0f}")
 

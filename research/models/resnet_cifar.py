@@ -30,6 +30,7 @@ TOTAL_STRIDE = 4
 RESIDUAL_DEPTHS = (8, 14, 20, 32, 44, 56, 110, 1202)
 PLAIN_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 IMAGENET_DEPTHS = (50, 152)
+TITLES = {"plain": "plain network", "resnet": "residual network"}
 
 
 def cifar_resnet(
@@ -70,7 +71,7 @@ def _variant(family: str, depth: int, **fixed: Any) -> Variant:
         input_shape=INPUT_SHAPE,
         num_classes=10,
         minimum=TOTAL_STRIDE,
-        summary=f"{family}-{depth} for CIFAR, {(depth - 2) // 6} blocks a stage (He et al. 2015, section 4.2)",
+        summary=f"{TITLES[family]} of {depth} layers for small images (He et al. 2015, section 4.2)",
     )
 
 

@@ -27,10 +27,11 @@ class Display:
     def __enter__(self) -> Self:
         self._began = time.perf_counter()
         if self._live:
-            columns = (BarColumn(20), TaskProgressColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
+            columns = (BarColumn(12), TaskProgressColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
             self._progress = Progress(*columns, console=self._console)
             self._progress.start()
-            self._task = self._progress.add_task("train", total=self._steps, completed=self._start, text="")
+            text = f"step {self._start}/{self._steps} compiling"
+            self._task = self._progress.add_task("train", total=self._steps, completed=self._start, text=text)
         return self
 
     def __exit__(
@@ -56,7 +57,7 @@ class Display:
         numbers = "  ".join(f"{key} {_number(value)}" for key, value in training.items())
         text = f"{numbers}  {record['images_per_second']:.0f} img/s"
         if self._progress is not None:
-            self._progress.update(self._task, completed=step, text=text)
+            self._progress.update(self._task, completed=step, text=f"{step}/{self._steps}  {text}")
         else:
             self.say(f"step {step}/{self._steps}  epoch {record['epoch']:.2f}  {text}  left {self._left(step)}")
 

@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -93,9 +94,11 @@ class _Run:
 
     def run(self) -> dict[str, Any]:
         """Prepare, loop, and write the summary whatever the end."""
-        self.cost = _cost(self.resolved)
-        self.pipeline = data.pipeline(self.cfg.data, seed=self.cfg.seed)
-        self._open_folder(environment.describe(self.resolved))
+        with ThreadPoolExecutor(1) as reader:  # decompressing and tracing go side by side
+            pipeline = reader.submit(data.pipeline, self.cfg.data, seed=self.cfg.seed)
+            self.cost = _cost(self.resolved)
+            self.pipeline = pipeline.result()
+        self._open_folder()
         self.checkpoints = Checkpoints(
             self.workdir, self.cfg.checkpointing, higher_is_better=self.task.higher_is_better
         )
@@ -114,11 +117,10 @@ class _Run:
             self.writer.close()
             self.checkpoints.close()
 
-    def _open_folder(self, described: dict[str, Any]) -> None:
+    def _open_folder(self) -> None:
         """Write what a run begins with; nothing is written before its data could be read."""
         self.workdir.mkdir(parents=True, exist_ok=True)
         record.write_text(self.workdir / CONFIG, configs.to_json(self.cfg))
-        record.write_json(self.workdir / ENVIRONMENT, described)
         (self.workdir / SUMMARY).unlink(missing_ok=True)  # of a run that was preempted or failed: it goes on now
 
     def _initial_state(self) -> state.TrainState:
@@ -162,6 +164,8 @@ class _Run:
             feed = self.layout.split(next(feeds))
             self.state, loss = self.train_step(self.state, self.resident, feed, self.rates[done - 1])
             losses.append((done, loss))
+            if done == self.start + 1:  # while the device takes the first step
+                record.write_json(self.workdir / ENVIRONMENT, environment.describe(self.resolved))
             logging_due, eval_due = self._due(self.resolved.log_every, done), self._due(self.resolved.eval_every, done)
             stop = self.asked.is_set()
             save_due = self._due(self.resolved.save_every, done) or stop
