@@ -88,6 +88,7 @@ LISTS: Lists = {
     "datasets": _datasets,
     "configs": _configs,
     "studies": _studies,
+    "rules": dict,  # scaling rules have no rows yet
     "optimizers": _optimizers,
 }
 
@@ -126,8 +127,7 @@ def train(words: argparse.Namespace, rest: list[str]) -> None:
     from research import overrides
 
     cfg = overrides.apply(configs.load(words.config), rest)
-    if words.workdir is None:
-        raise UserError("--workdir is missing; expected the folder of the run")
+    _check_workdir(words.workdir)
     _backend()
     from research import training
 
@@ -139,13 +139,23 @@ def train(words: argparse.Namespace, rest: list[str]) -> None:
     print(json.dumps(shown))
 
 
+def _check_workdir(workdir: str | None) -> None:
+    from research.training import record
+
+    if workdir is None:
+        raise UserError("--workdir is missing; expected the folder to write to")
+    record.check_workdir(workdir)
+
+
 def evaluate(words: argparse.Namespace, rest: list[str]) -> None:
     """Metrics of a checkpoint, printed; those per class are in the file written beside it."""
     _backend()
     from research import training
+    from research.training import record
 
     values = training.evaluate(words.workdir, checkpoint=words.checkpoint, dataset=words.dataset)
-    print(json.dumps({key: value for key, value in values.items() if not isinstance(value, list)}, indent=2))
+    numbers = {key: value for key, value in values.items() if not isinstance(value, list)}
+    print(json.dumps(record.finite(numbers), indent=2))
 
 
 def study(words: argparse.Namespace, rest: list[str]) -> None:
@@ -186,8 +196,7 @@ def sweep(words: argparse.Namespace, rest: list[str]) -> None:
 
 def _launch(chosen: "Study", words: argparse.Namespace) -> None:
     """Execute what is left of a study or sweep and report it; failed runs are reported and make the exit code 1."""
-    if words.workdir is None:
-        raise UserError("--workdir is missing; expected the folder of the study")
+    _check_workdir(words.workdir)
     _backend()
     from research.sweeps import study as engine
 
@@ -198,6 +207,7 @@ def _launch(chosen: "Study", words: argparse.Namespace) -> None:
         workers=words.workers,
         pattern=words.filter,
         accept_code=words.accept_code,
+        progress=sys.stderr.isatty(),
     )
     _report([words.workdir], None)
     failed = [outcome.job.label for outcome in outcomes if outcome.status == "failed"]
@@ -278,6 +288,7 @@ def _backend() -> None:
 
 def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(prog="launch.py", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks; may stand anywhere")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
     made: dict[str, _Parser] = {}
 
@@ -287,7 +298,6 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
             name, help=about, description=about, usage=usage, add_help=help_, allow_abbrev=False
         )
         made[name].set_defaults(run=run)
-        made[name].add_argument("--debug", action="store_true", help="show tracebacks")
         return made[name]
 
     v = verb("list", list_, "launch.py list [KIND] [--json]")
@@ -382,7 +392,12 @@ def _dispatch(argv: Sequence[str]) -> None:
     if not argv:
         parser.print_help()
         return
-    words, rest = parser.parse_known_args(argv)
+    if list(argv) in (["train", "--help"], ["train", "-h"]):  # with a config, `--help` lists its flags instead
+        verbs["train"].print_help()
+        return
+    words, rest = parser.parse_known_args([word for word in argv if word != "--debug"])
+    if words.verb is None:
+        raise unknown("option", argv[0], ["--help", "--debug", *verbs])
     words.command = shlex.join(["python", "launch.py", *argv])
     if rest and words.verb not in ("train", "inspect", "sweep"):
         close = nearest(rest[0], [option for action in verbs[words.verb]._actions for option in action.option_strings])

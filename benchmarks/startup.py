@@ -86,6 +86,7 @@ def main() -> None:
         "contradiction": ["train", "digits", "--model.num-classes", "99", "--workdir", "x"],
         "list": ["list"],
         "list models": ["list", "models"],
+        "inspect resnet152": ["inspect", "resnet152"],
     }
     times: dict[str, list[float]] = {name: [] for name in quick}
     for _ in range(rounds):

@@ -21,9 +21,10 @@ def load(spec: str) -> Config:
         if not path.is_file():
             raise UserError(f"config file {spec!r} does not exist; expected a run's config.json")
         try:
-            return configs.from_dict(json.loads(path.read_text()))
-        except json.JSONDecodeError as error:
+            values = json.loads(path.read_text())
+        except ValueError as error:  # not JSON, or not even text
             raise UserError(f"config file {spec!r} is not JSON: {error}") from None
+        return configs.from_dict(values)
     name, _, variant = spec.partition(":")
     if catalogue.is_path(spec):
         module = catalogue.load_file(name, "config")
@@ -34,9 +35,15 @@ def load(spec: str) -> Config:
         if name not in modules:
             raise unknown("config", spec, [*modules, *names()])
         module = modules[name]
-    if not variant:
-        return module.get_config()
     known = getattr(module, "VARIANTS", None)
-    if known is not None and variant not in known:
+    if ":" in spec and known is not None and variant not in known:
         raise unknown(f"variant of config {name}", variant, known)
-    return module.get_config(variant)
+    try:
+        config = module.get_config(variant) if ":" in spec else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:  # of a user's own file: whatever it raises, it is no config
+        raise UserError(f"config {spec!r}: get_config raised {type(error).__name__}: {error}") from error
+    if not isinstance(config, Config):
+        raise UserError(f"config {spec!r}: get_config gave a {type(config).__name__}; expected a Config")
+    return config

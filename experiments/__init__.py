@@ -26,6 +26,8 @@ def load(name: str) -> ModuleType:
         missing = [part for part in PARTS if not hasattr(module, part)]
         if missing:
             raise UserError(f"study file {name!r} has no {', '.join(missing)}; expected {', '.join(PARTS)}")
+        if not module.SCALES:
+            raise UserError(f"study file {name!r} has no scale in SCALES; expected one at least, such as 'smoke'")
         return module
     if name not in names():
         raise unknown("study", name, names())

@@ -49,9 +49,11 @@ def load_file(path: str, kind: str) -> ModuleType:
         raise UserError(f"{kind} file {path!r} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))  # the file may import what lies beside it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UserError(f"{kind} file {path!r} cannot be imported: {type(error).__name__}: {error}") from error
     return module

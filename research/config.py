@@ -161,7 +161,7 @@ class Config(Value):
     parallelism: ParallelismConfig = ParallelismConfig()
     precision: PrecisionConfig = PrecisionConfig()
     checkpointing: CheckpointConfig = CheckpointConfig()
-    seed: Natural = 0
+    seed: Annotated[int, Range(low=0, high=2**32 - 1)] = 0  # 32 bits: all that a key of JAX's is made from
     notes: str = cosmetic("")
 
 

@@ -60,6 +60,7 @@ def apply(base: Config, words: Sequence[str], *, prog: str = "launch.py train CO
     base = _with_model_name(base, words)
     kind, default = _flags(base)
     _check_names(kind, default, words)
+    words = _capitalised(default, words)
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -90,6 +91,28 @@ def _with_model_name(base: Config, words: Sequence[str]) -> Config:
         if name != base.model.name:
             base = dataclasses.replace(base, model=ModelConfig(name=name, num_classes=base.model.num_classes))
     return base
+
+
+def _capitalised(default: Any, words: Sequence[str]) -> list[str]:
+    """`true` and `false`, as JSON and `--grid` write them, for what is a yes or no."""
+    sections = {f.name: getattr(default, f.name) for f in dataclasses.fields(default)}
+    switches = {
+        f"--{section}.{f.name}".replace("_", "-")
+        for section, value in sections.items()
+        if dataclasses.is_dataclass(value)
+        for f in dataclasses.fields(value)
+        if isinstance(getattr(value, f.name), bool)
+    }
+    spelled, before = [], ""
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if equals and flag.replace("_", "-") in switches:
+            word = f"{flag}={value.capitalize()}"
+        elif before.replace("_", "-") in switches:
+            word = word.capitalize()
+        before = word
+        spelled.append(word)
+    return spelled
 
 
 def _gather(base: Config, default: Any, values: Any) -> Config:
@@ -126,8 +149,13 @@ def _one_line(box: str) -> str:
     """The text of tyro's error box, without its frame."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
     text = re.sub(r"[╭╮╰╯│─]+", " ", text)
-    text = re.sub(r"\s+", " ", text).strip()
-    return re.sub(r"^(Parsing error|Error)\s*", "", text).split(" For full helptext")[0].strip() or "wrong arguments"
+    text = re.sub(r"\s+", " ", text).split("Argument helptext:")[0].strip()
+    return (
+        re.sub(r"^((Parsing error|Invalid choice|Value error|Error)\s*)+", "", text)
+        .split(" For full helptext")[0]
+        .strip()
+        or "wrong arguments"
+    )
 
 
 def parse_fields(name: str, words: Sequence[str]) -> dict[str, Any]:

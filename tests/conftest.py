@@ -39,7 +39,7 @@ else:
     jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# A first example may compile for seconds, so no deadline; the same examples on every run, so that a failure repeats.
+# A first example may compile for seconds, so no deadline. CI draws the same examples on every run; a laptop explores.
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")

@@ -128,7 +128,7 @@ class TestOverrides:
             "B",
             "--budget.train=3epochs",
             "--data.flip",
-            "True",
+            "true",
         ]
         cfg = overrides.apply(configs.replace(Config(), **{"model.name": "resnet20"}), words)
         assert cfg.optimizer.learning_rate == 0.2

@@ -148,10 +148,13 @@ def _folder_listing(path: str | None, split: Split) -> tuple[tuple[str, tuple[ep
     found = [root / name for name in names if (root / name).is_dir()]
     if split == "train" and not found:
         raise UserError(f"data.path is {path!r}, and there is no folder {root / 'train'}; expected train/CLASS/*.png")
-    classes = sorted((f for f in found[0].iterdir() if f.is_dir()), key=lambda f: f.name) if found else []
+    visible = [f for f in found[0].iterdir() if f.is_dir() and not f.name.startswith(".")] if found else []
+    classes = sorted(visible, key=lambda f: f.name)
     files = {c.name: tuple(sorted(f for f in c.iterdir() if f.suffix.lower() in _SUFFIXES)) for c in classes}
     if split == "train" and not any(files.values()):
         raise UserError(f"{found[0]} holds no images; expected CLASS/*.png, *.jpg or *.jpeg")
+    if split == "train" and len(files) < 2:
+        raise UserError(f"{found[0]} holds one class, {next(iter(files))!r}; expected a folder for each of two or more")
     return tuple(files.items())
 
 

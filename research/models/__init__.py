@@ -123,10 +123,15 @@ def _is_plain(annotation: Any) -> bool:
     return annotation in (bool, int, float, str, type(None))
 
 
+def fields(name: str) -> frozenset[str]:
+    """Names of all fields `create` takes for this variant. Raises `UserError`."""
+    return frozenset(_fields(variant(name).build))
+
+
 def options(name: str) -> dict[str, tuple[Any, Any]]:
     """The variant's plain-valued fields a user may override: field -> (type, default). Raises `UserError`."""
-    fields = _fields(variant(name).build)
-    return {key: field for key, field in fields.items() if key not in NOT_OPTIONS and _is_plain(field[0])}
+    known = _fields(variant(name).build)
+    return {key: field for key, field in known.items() if key not in NOT_OPTIONS and _is_plain(field[0])}
 
 
 def create(name: str, **fields: Any) -> nn.Module:

@@ -40,7 +40,7 @@ def _outcomes(jobs: Sequence[Job], progress: bool) -> Iterator[Outcome]:
             summary = training.train(job.config, job.folder, display=progress)
         except Preempted:
             raise
-        except RunFailed as error:
+        except (RunFailed, UserError) as error:
             yield Outcome(job, "failed", reason=str(error))
         except Exception as error:  # a bug or a full disk: shown in full, recorded, and the others still run
             traceback.print_exc(file=sys.stderr)

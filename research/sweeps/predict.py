@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from research.config import Config, replace
+from research.config import Config, DataConfig, replace
 from research.errors import UserError
 from research.sweeps.plan import Planned
 
@@ -81,14 +81,25 @@ def known_data(config: Config) -> Data:
 
     try:
         info = data.info(config.data)
-    except UserError:
-        if config.data.path is not None or config.data.name not in data.names():
-            raise
+    except UserError as error:
+        if config.data.path is not None or config.data.name not in data.names() or _is_here(config.data.name):
+            raise error
         variant = models.variant(config.model.name)
         size, channels = config.data.resolution, config.data.channels or variant.input_shape[-1]
         space = variant.input_shape[:-1] if size is None else (size,) * len(variant.input_shape[:-1])
         return Data((*space, channels), variant.num_classes, config.data.train_examples, None)
     return Data(info.shape, info.num_classes, info.train_examples, info.eval_examples)
+
+
+def _is_here(name: str) -> bool:
+    """Whether the data set itself can be read on this machine, so that what is wrong is the config."""
+    from research import data
+
+    try:
+        data.info(DataConfig(name, resolution=32))
+    except UserError:
+        return False
+    return True
 
 
 def counts(config: Config, data: Data) -> dict[str, int]:
@@ -97,6 +108,11 @@ def counts(config: Config, data: Data) -> dict[str, int]:
     from research.scaling import complexity
 
     models.check_input(config.model.name, data.shape)
+    if data.train_examples is not None and config.data.batch_size > data.train_examples:
+        raise UserError(
+            f"data.batch_size is {config.data.batch_size}, more than the {data.train_examples} training examples of "
+            f"{config.data.name}; expected at most that"
+        )
     num_classes = config.model.num_classes or data.num_classes
     model = models.create(config.model.name, num_classes=num_classes, **config.model.options)
     cost = complexity.count(model, (1, *data.shape))

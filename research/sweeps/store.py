@@ -65,7 +65,10 @@ def read_studies(workdir: epath.PathLike) -> list[dict[str, Any]]:
     file = epath.Path(workdir) / STUDY
     if not file.exists():
         raise UserError(f"{epath.Path(workdir)} has no {STUDY}; expected the --workdir of a study or sweep")
-    return record.read_json(file)["studies"]
+    content = record.read_json(file)
+    if not isinstance(content, dict) or not isinstance(content.get("studies"), list):
+        raise UserError(f"{file} is damaged: it lists no studies; remove it and launch the study again")
+    return content["studies"]
 
 
 def write_study(workdir: epath.PathLike, entry: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The engine of studies and sweeps: plan, identities, skip what is finished, execute, report a line per run."""
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,7 +76,7 @@ def launch(
     pattern: str | None = None,
     accept_code: Iterable[str] = (),
     progress: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = functools.partial(print, flush=True),
 ) -> list[Outcome]:
     """Run what is not finished yet of `study` in `workdir`; returns the outcome of every run it started.
 

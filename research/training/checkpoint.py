@@ -14,7 +14,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as managers
 
 from research.config import CheckpointConfig
-from research.errors import UserError
+from research.errors import RunFailed, UserError
 from research.training import state as states
 
 PyTree = Any
@@ -44,6 +44,8 @@ class Checkpoints:
             )
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy(keep),
+            best_fn=lambda metrics: metrics["value"],  # without it Orbax neither writes metrics nor knows a best step
+            best_mode="max" if higher_is_better else "min",
             enable_async_checkpointing=cfg.asynchronous,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
@@ -74,19 +76,30 @@ class Checkpoints:
             restored = self._manager.restore(step, args=items)
         except Exception as error:  # a damaged file surfaces as one of at least six exception types
             raise Damaged(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
-        progress = dict(restored["progress"])
-        if progress.pop("digest") != states.digest(restored["state"]):
+        progress = dict(restored["progress"] or {})
+        if progress.pop("digest", None) != states.digest(restored["state"]):
             raise Damaged(f"checkpoint {step} is damaged: its digest does not match its state")
         return restored["state"], progress
 
     def restore_latest(self, like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
-        """State and progress of the newest sound checkpoint, or None; damaged ones are removed with a warning."""
+        """State and progress of the newest sound checkpoint, or None where there is none at all.
+
+        Damaged ones after it are removed with a warning. Raises `RunFailed`, and removes nothing, where no checkpoint
+        can be read: the reason may lie elsewhere (a network folder, another version of the code).
+        """
+        damaged: list[int] = []
         for step in reversed(self.steps()):
             try:
-                return self.restore(step, like)
+                found = self.restore(step, like)
             except Damaged as damage:
                 _log.warning("%s; falling back to the one before it", damage)
-                self._manager.delete(step)
+                damaged.append(step)
+                continue
+            for after in damaged:  # or saving them again would silently do nothing
+                self._manager.delete(after)
+            return found
+        if damaged:
+            raise RunFailed(f"no checkpoint can be read (steps {damaged}); move the folder away to start anew")
         return None
 
     def find(self, which: str) -> int:

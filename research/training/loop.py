@@ -6,7 +6,6 @@ A run continues where its folder left off: the state comes back from the newest 
 beyond it are dropped, and the rest is computed again to the same bits.
 """
 
-import logging
 import math
 import threading
 import time
@@ -32,7 +31,6 @@ from research.training.record import CONFIG, ENVIRONMENT, SUMMARY
 from research.training.resolve import Resolved, build_model
 
 PyTree = Any
-_log = logging.getLogger(__name__)
 _IN_FLIGHT = 2  # steps dispatched ahead of the one being waited for: keeps the device busy and a signal's answer quick
 
 
@@ -41,9 +39,7 @@ def check_folder(cfg: Config, workdir: epath.PathLike) -> dict[str, Any] | None:
 
     Raises `UserError` when the folder holds a run of another config, naming the keys that differ.
     """
-    folder = epath.Path(workdir)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"workdir {str(workdir)!r} is a file; expected a folder")
+    folder = record.check_workdir(workdir)
     if (folder / CONFIG).exists():
         there = configs.from_dict(record.read_json(folder / CONFIG))
         different = configs.differences(there, cfg)
@@ -54,6 +50,8 @@ def check_folder(cfg: Config, workdir: epath.PathLike) -> dict[str, Any] | None:
         raise UserError(f"workdir {str(workdir)!r} holds a summary without a config; expected a new folder")
     if (folder / SUMMARY).exists():
         summary = record.read_json(folder / SUMMARY)
+        if not isinstance(summary, dict) or summary.get("status") not in record.STATUSES:
+            raise UserError(f"{folder / SUMMARY} is damaged: it has no status; remove it to continue the run")
         if summary["status"] == "finished":
             return summary
     return None
@@ -116,10 +114,13 @@ class _Run:
         finally:
             self.writer.close()
             self.checkpoints.close()
+            if self.lock is not None:
+                self.lock.close()
 
     def _open_folder(self) -> None:
         """Write what a run begins with; nothing is written before its data could be read."""
         self.workdir.mkdir(parents=True, exist_ok=True)
+        self.lock = record.lock(self.workdir)
         record.write_text(self.workdir / CONFIG, configs.to_json(self.cfg))
         (self.workdir / SUMMARY).unlink(missing_ok=True)  # of a run that was preempted or failed: it goes on now
 
@@ -127,14 +128,11 @@ class _Run:
         """A new state, or the newest sound checkpoint's."""
         parts = (self.resolved.model, self.resolved.optimizer, self.resolved.image)
         zero = zeros(self.resolved, self.pipeline, train=True)
-        if self.checkpoints.steps():
-            like = self.layout.replicated(state.shapes(*parts, zero))
-            restored = self.checkpoints.restore_latest(like)
-            if restored is not None:
-                self.progress = restored[1]
-                return self.layout.replicate(restored[0])
-            _log.warning("no sound checkpoint is left in %s; starting from the beginning", self.workdir)
-        return self.layout.replicate(state.create(*parts, zero, self.cfg.seed))
+        restored = self.checkpoints.restore_latest(self.layout.replicated(state.shapes(*parts, zero)))
+        if restored is None:
+            return self.layout.replicate(state.create(*parts, zero, self.cfg.seed))
+        self.progress = restored[1]
+        return self.layout.replicate(restored[0])
 
     def _compile(self) -> None:
         began = time.perf_counter()
@@ -233,10 +231,12 @@ class _Run:
         written = {**self._base(done), **(row if done == self.resolved.steps else numbers)}
         self.writer.write(written)
         self.display.record(written)
+        if not math.isfinite(values["eval"]["loss"]):
+            raise RunFailed(f"the loss on the evaluation split is {values['eval']['loss']} at step {done}")
         metric = float(values["eval"][self.task.metric])
         best = self.progress["best"]
         sign = 1 if self.task.higher_is_better else -1
-        if best is None or sign * metric > sign * best["value"]:
+        if best is None or sign * metric >= sign * best["value"]:  # the later of equals, as Orbax keeps it
             self.progress["best"] = {"step": done, "value": metric}
         self.progress["evaluated"] = numbers
         return metric

@@ -83,7 +83,10 @@ def schedule(cfg: ScheduleConfig, *, peak: float, steps: int, warmup: int) -> Ca
     elif cfg.name == "step":
         if list(cfg.boundaries) != sorted(set(cfg.boundaries)):
             raise UserError(f"schedule.boundaries are {list(cfg.boundaries)}; expected increasing shares of the budget")
-        drops = {round(share * steps) - warmup: cfg.factor for share in cfg.boundaries}
+        drops: dict[int, float] = {}
+        for share in cfg.boundaries:  # in a short budget two may fall on one step
+            at = round(share * steps) - warmup
+            drops[at] = drops.get(at, 1.0) * cfg.factor
         main = optax.piecewise_constant_schedule(peak, drops)
     else:
         main = optax.cosine_decay_schedule(peak, max(rest, 1), alpha=cfg.final)

@@ -4,17 +4,20 @@ Every file is written whole under another name and then renamed; `metrics.jsonl`
 time, and a torn last line (the machine died while writing it) is dropped by the reader. Reports read only these.
 """
 
+import fcntl
 import json
 import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 from etils import epath
 
 from research.errors import UserError
 
+STATUSES = ("finished", "failed", "preempted")
 CONFIG, ENVIRONMENT, METRICS, SUMMARY = "config.json", "environment.json", "metrics.jsonl", "summary.json"
 
 
@@ -29,6 +32,37 @@ class Run:
     summary: dict[str, Any] | None
 
 
+def check_workdir(workdir: epath.PathLike) -> epath.Path:
+    """The folder to write to, which need not exist yet. Raises `UserError` where it or a parent of it is a file."""
+    if not str(workdir):
+        raise UserError("--workdir is empty; expected a folder")
+    folder = epath.Path(workdir)
+    for place in (folder, *folder.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise UserError(f"workdir {str(workdir)!r}: {str(place)!r} is a file; expected a folder")
+            break
+    return folder
+
+
+def lock(folder: epath.PathLike) -> IO[str] | None:
+    """Hold a run folder for this process, until what is returned is closed or the process ends, however it ends.
+
+    Raises `UserError` where another process holds it. Folders that are not local have no such lock (None).
+    """
+    if "://" in str(folder):
+        return None
+    held = open(Path(folder) / ".lock", "w")  # noqa: SIM115 (it is held, not read)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        raise UserError(
+            f"{folder} is in use: another process is training there; expected a folder of its own"
+        ) from None
+    return held
+
+
 def write_text(path: epath.PathLike, text: str) -> None:
     """Write `text` so that a reader sees the old file or the new one, never part of it."""
     target = epath.Path(path)
@@ -40,7 +74,7 @@ def write_text(path: epath.PathLike, text: str) -> None:
 
 def write_json(path: epath.PathLike, values: Any) -> None:
     """Write JSON atomically; numbers that are not finite become null, as JSON has no word for them."""
-    write_text(path, json.dumps(_finite(values), indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(finite(values), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: epath.PathLike) -> Any:
@@ -50,15 +84,16 @@ def read_json(path: epath.PathLike) -> Any:
         raise UserError(f"{file} does not exist; expected a record of a run")
     try:
         return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not even text
         raise UserError(f"{file} is damaged: {error}") from error
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """JSON values with None for each number that is not finite."""
     if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -69,7 +104,7 @@ def _checksum(values: Mapping[str, Any]) -> str:
 
 def metrics_line(values: Mapping[str, Any]) -> str:
     """One line of `metrics.jsonl`: the record with its checksum (CRC-32 of the sorted, compact JSON of the rest)."""
-    record = _finite(values)
+    record = finite(values)
     return json.dumps({**record, "checksum": _checksum(record)}, allow_nan=False) + "\n"
 
 
@@ -81,7 +116,7 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
     file = epath.Path(path)
     if not file.exists():
         return []
-    lines = file.read_text().split("\n")
+    lines = file.read_bytes().decode(errors="replace").split("\n")
     records: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

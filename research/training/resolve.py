@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from research.data import DatasetInfo
 from research.errors import UserError
 from research.training import optimizer, parallel
 
+PyTree = Any
 _COMPUTE = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -53,9 +55,15 @@ def matmul_precision(cfg: Config) -> AbstractContextManager[None]:
 
 def build_model(cfg: Config, *, num_classes: int) -> nn.Module:
     """The network of `cfg`, before any device layout. Raises `UserError`."""
-    return models.create(
-        cfg.model.name, num_classes=num_classes, dtype=_COMPUTE[cfg.precision.compute], **dict(cfg.model.options)
-    )
+    known = models.fields(cfg.model.name)
+    if "num_classes" not in known:
+        raise UserError(
+            f"model {cfg.model.name} has no field num_classes; expected one, with __call__(images, *, train)"
+        )
+    dtype = {"dtype": _COMPUTE[cfg.precision.compute]} if "dtype" in known else {}
+    if not dtype and cfg.precision.compute != "float32":
+        raise UserError(f"model {cfg.model.name} has no field dtype; precision.compute must be float32")
+    return models.create(cfg.model.name, num_classes=num_classes, **dtype, **dict(cfg.model.options))
 
 
 def resolve(cfg: Config) -> Resolved:
@@ -96,7 +104,26 @@ def resolve(cfg: Config) -> Resolved:
     )
     optimizer.schedule(cfg.schedule, peak=1.0, steps=steps, warmup=resolved.warmup)
     _check_model(resolved)
+    _check_loss(resolved)
     return resolved
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _check_loss(resolved: Resolved) -> None:
+    """Trace the loss's shapes once: a user's own must give one value per example."""
+    name, count, batch = resolved.config.task.loss, resolved.task.num_outputs, 3
+    outputs = jax.ShapeDtypeStruct((batch, count), jnp.float32)
+    several = resolved.info.multi_label
+    label = jax.ShapeDtypeStruct((batch, count) if several else (batch,), jnp.float32 if several else jnp.int32)
+    try:
+        loss = jax.eval_shape(lambda o, y: resolved.task.loss(o, {"label": y}), outputs, label)
+    except Exception as error:  # whatever a user's own loss raises while its shapes are traced
+        raise UserError(f"loss {name} cannot take outputs {outputs.shape}: {_first_line(error)}") from error
+    if getattr(loss, "shape", None) != (batch,):
+        raise UserError(f"loss {name} gives {getattr(loss, 'shape', type(loss))}; expected one value per example")
 
 
 def _check_model(resolved: Resolved) -> None:
@@ -106,14 +133,19 @@ def _check_model(resolved: Resolved) -> None:
     example = jax.ShapeDtypeStruct((1, *image.shape), image.dtype)
     plain = build_model(resolved.config, num_classes=resolved.task.num_outputs)
 
-    def forward(key: jax.Array, images: jax.Array) -> jax.Array:
-        outputs, _ = plain.init_with_output({"params": key, "dropout": key}, images, train=False)
-        return outputs
+    def forward(key: jax.Array, images: jax.Array) -> tuple[jax.Array, PyTree]:
+        return plain.init_with_output({"params": key, "dropout": key}, images, train=False)
 
     try:
-        outputs = jax.eval_shape(forward, key, example)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(f"model {name} cannot take images of {image.shape}: {str(error).splitlines()[0]}") from error
+        outputs, variables = jax.eval_shape(forward, key, example)
+    except Exception as error:  # whatever a user's own network raises while its shapes are traced
+        raise UserError(f"model {name} cannot take images of {image.shape}: {_first_line(error)}") from error
     expected = (1, resolved.task.num_outputs)
     if getattr(outputs, "shape", None) != expected:
         raise UserError(f"model {name} gives {getattr(outputs, 'shape', type(outputs))}; expected logits {expected}")
+    axis = resolved.layout.axis_name
+    if axis and not resolved.layout.per_replica and "batch_stats" in variables and getattr(plain, "norm", None) is None:
+        raise UserError(
+            f"model {name} has batch statistics but no field `norm`, so pmap cannot synchronise them; expected "
+            "parallelism.mode jit, or parallelism.batch_norm per_replica"
+        )

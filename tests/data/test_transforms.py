@@ -1,6 +1,7 @@
 """Laws of what is done to images, and that each example's augmentation is its own."""
 
 import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +16,21 @@ from research.data import transforms
 from research.errors import UserError
 from tests.data.conftest import encode, random_image
 
+# Every public function of the file that takes a key is an augmentation; its third argument is its strength.
 AUGMENTATIONS = {
-    "random_flip": (lambda key, x, strength: transforms.random_flip(key, x, probability=strength), 0.0, 1.0),
-    "pad_and_crop": (lambda key, x, strength: transforms.pad_and_crop(key, x, strength), 0, 3),
+    name: function
+    for name, function in vars(transforms).items()
+    if inspect.isfunction(function)
+    and not name.startswith("_")
+    and next(iter(inspect.signature(function).parameters)) == "key"
 }
+STRENGTHS = {"probability": (0.0, 1.0), "pixels": (0, 3)}  # (no effect, an effect), by what the argument means
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_augmentation_keeps_shape_and_range_and_is_the_identity_at_zero(name):
-    augment, zero, strength = AUGMENTATIONS[name]
+    augment = AUGMENTATIONS[name]
+    zero, strength = STRENGTHS[list(inspect.signature(augment).parameters)[2]]
     image = jnp.asarray(random_image(0, 7, 9, 3), jnp.float32)
     keys = jax.random.split(jax.random.key(0), 16)
     for key in keys[:4]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from functools import cache
 
 import flax.linen as nn
@@ -46,10 +47,10 @@ def make_up(subject: Subject) -> frozenset[str]:
 
 
 def small_forms() -> list[str]:
-    """Of each file and make-up of network in it, the variant with the fewest parameters (the last name of equals)."""
-    smallest: dict[tuple[str, frozenset[str]], str] = {}
+    """Of each file, family name and make-up of network in it, the variant with the fewest parameters."""
+    smallest: dict[tuple[str, str, frozenset[str]], str] = {}
     for name in sorted(models.names(), key=lambda name: -params(shortened(name))):
-        smallest[FILES[name], make_up(shortened(name))] = name
+        smallest[FILES[name], re.sub(r"\d+", "", name), make_up(shortened(name))] = name
     return sorted(smallest.values())
 
 

@@ -226,13 +226,17 @@ def test_parameters_are_those_of_a_real_initialisation() -> None:
 
 def test_counting_compiles_nothing() -> None:
     compiled: list[str] = []
-    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
+
+    def listener(event: str, *_: object, **__: object) -> None:
+        compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
     try:
         complexity.count(Network(), (3, 9, 9, 4))
         assert any("trace" in event for event in compiled)  # the listener is heard
         assert not [event for event in compiled if "backend_compile" in event]
     finally:
-        jax.monitoring.clear_event_listeners()
+        jax.monitoring.unregister_event_duration_listener(listener)
 
 
 # any module of the user's --------------------------------------------------------------------------------------------

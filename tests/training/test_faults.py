@@ -13,7 +13,7 @@ import pytest
 
 from research.config import Config, replace, to_json
 from research.errors import RunFailed, UserError
-from research.training import record, train
+from research.training import evaluate, record, train
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = replace(
@@ -39,16 +39,16 @@ def uninterrupted(tmp_path_factory):
     return folder, train(CONFIG, folder, display=False)
 
 
-def launch(folder: Path, *, slow: float = 0.0) -> subprocess.Popen:
+def launch(folder: Path, *, slow: float = 0.0, config: Config = CONFIG) -> subprocess.Popen:
     """`launch.py train` in a process of its own; `slow` seconds are spent in each step so that it can be hit midway."""
-    config = folder.parent / f"{folder.name}.json"
-    config.write_text(to_json(CONFIG))
+    file = folder.parent / f"{folder.name}.json"
+    file.write_text(to_json(config))
     program = (
         "import sys, time, launch\n"
         "from research.training import parallel\n"
         f"split = parallel.Layout.split\n"
         f"parallel.Layout.split = lambda self, feed: (time.sleep({slow}), split(self, feed))[1]\n"
-        f"sys.exit(launch.main(['train', {str(config)!r}, '--workdir', {str(folder)!r}]))\n"
+        f"sys.exit(launch.main(['train', {str(file)!r}, '--workdir', {str(folder)!r}]))\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", program],
@@ -103,14 +103,15 @@ def test_a_signal_saves_exits_3_and_the_same_command_continues(sig, tmp_path, un
 
 def test_sigkill_at_random_moments_changes_nothing(tmp_path, uninterrupted):
     folder = tmp_path / "run"
-    moments = random.Random(time.time_ns())
+    seed = time.time_ns()
+    moments = random.Random(seed)
     for at in (10, 30):  # killed twice: once early, once after a resume
-        process = launch(folder, slow=0.03)
+        process = launch(folder, slow=0.1)
         wait_for_step(process, folder, at)
-        time.sleep(moments.uniform(0, 0.3))
+        time.sleep(moments.uniform(0, 0.5))
         process.kill()
         process.communicate(timeout=120)
-        assert not (folder / "summary.json").exists()
+        assert not (folder / "summary.json").exists(), f"seed {seed}: the run had ended before it was killed"
     assert launch(folder).wait(timeout=120) == 0
     assert_same_run(folder, uninterrupted)
 
@@ -142,6 +143,18 @@ def test_a_flipped_bit_falls_back_to_the_checkpoint_before(tmp_path, uninterrupt
     assert_same_run(folder, uninterrupted)
 
 
+def test_where_no_checkpoint_can_be_read_the_run_stops_and_removes_nothing(tmp_path):
+    folder = tmp_path / "run"
+    train(CONFIG, folder, display=False)
+    (folder / "summary.json").unlink()
+    steps = sorted(path for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
+    for step in steps:
+        (step / "progress" / "metadata").write_text("{}")
+    with pytest.raises(RunFailed, match="no checkpoint can be read"):
+        train(CONFIG, folder, display=False)
+    assert sorted(path for path in (folder / "checkpoints").iterdir() if path.name.isdigit()) == steps
+
+
 def test_a_finished_folder_is_left_alone_and_compiles_nothing(uninterrupted, monkeypatch):
     folder, summary = uninterrupted
     before = {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
@@ -167,6 +180,55 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_says_where(tmp_path):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "failed"
     assert "loss" in summary["reason"]
+
+
+def test_the_best_checkpoint_outlives_restarts_and_is_what_best_means(tmp_path):
+    """A rate that jumps a hundredfold ruins the network halfway; two restarts must not lose what was best before."""
+    ruin = {
+        "schedule.name": "step",
+        "schedule.boundaries": (0.5,),
+        "schedule.factor": 100.0,
+        "budget.eval_every": "10 steps",
+    }
+    cfg = replace(
+        CONFIG,
+        **ruin,
+        **{"checkpointing.keep_last": 1, "checkpointing.every": "5 steps", "optimizer.learning_rate": 0.05},
+    )
+    whole = train(cfg, tmp_path / "whole", display=False)
+    folder = tmp_path / "run"
+    for at in (20, 40):
+        process = launch(folder, slow=0.05, config=cfg)
+        wait_for_step(process, folder, at)
+        process.kill()
+        process.communicate(timeout=120)
+    summary = train(cfg, folder, display=False)
+    assert summary["best/step"] == whole["best/step"] < 60
+    kept = {int(p.name) for p in (folder / "checkpoints").iterdir() if p.name.isdigit()}
+    assert kept == {summary["best/step"], 60}
+    found = evaluate(folder)
+    assert (found["step"], found["top1"]) == (summary["best/step"], summary["best/top1"])
+
+
+def test_two_processes_in_one_folder_are_told_apart(tmp_path):
+    folder = tmp_path / "run"
+    process = launch(folder, slow=0.1)
+    wait_for_step(process, folder, 10)
+    with pytest.raises(UserError, match="in use"):
+        train(CONFIG, folder, display=False)
+    process.kill()
+    process.communicate(timeout=120)
+    assert train(CONFIG, folder, display=False)["status"] == "finished"
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b"\xff\xfe", b'{"status": 3}'])
+def test_a_damaged_summary_is_refused_by_name(content, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_text(to_json(CONFIG))
+    (folder / "summary.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"summary\.json is damaged"):
+        train(CONFIG, folder, display=False)
 
 
 def test_the_last_and_the_best_checkpoints_are_kept(uninterrupted):

@@ -95,6 +95,7 @@ def test_every_layout_gives_the_same_parameters(on_one_device, mode, devices):
     got = Prepared(layout(PLAIN, mode, devices)).run()
     # Only the order of the sum over the batch differs (measured: 1e-8 to 1e-7).
     assert_relatively_close(got.params, on_one_device.params, 1e-6)
+    # Sums over 160 examples in float32, added in another order.
     chex.assert_trees_all_close(got.statistics, on_one_device.statistics, rtol=1e-5)
 
 
@@ -110,8 +111,10 @@ def test_synchronised_batch_norm_sees_the_global_batch_and_per_replica_its_own()
         together = Prepared(layout(NORMALISED, mode, 4)).run(2)
         # Batch norm divides by small deviations, which magnifies rounding: 1e-4 where a lost synchronisation is > 1e-2.
         assert_relatively_close(together.batch_stats, whole.batch_stats, 1e-4)
+        assert_relatively_close(together.params, whole.params, 1e-4)
     alone = {mode: Prepared(layout(NORMALISED, mode, 4, "per_replica")).run(2) for mode in ("jit", "pmap")}
-    assert_relatively_close(alone["jit"].params, alone["pmap"].params, 1e-5)
+    # Two compilations of the same sums, magnified by batch norm as above.
+    assert_relatively_close(alone["jit"].params, alone["pmap"].params, 1e-4)
     leaves = zip(jax.tree.leaves(alone["jit"].batch_stats), jax.tree.leaves(whole.batch_stats), strict=True)
     assert max(np.max(np.abs(a - b)) / np.max(np.abs(b)) for a, b in leaves) > 1e-2
 
@@ -151,7 +154,7 @@ def evaluated(cfg: Config, batch_size: int) -> dict[str, object]:
 
 
 def test_evaluation_does_not_depend_on_batch_size_padding_or_devices():
-    reference = evaluated(NORMALISED, 360)  # the 360 test digits at once, no padding
+    reference = evaluated(NORMALISED, 359)  # the 359 test digits at once, no padding
     for cfg, size in (
         (NORMALISED, 128),
         (NORMALISED, 7),
