@@ -1,4 +1,9 @@
-"""Digits: 1,797 scans of 8x8 pixels inside scikit-learn. The recipe that needs nothing but an installation."""
+"""Digits: 1,797 scans of 8x8 pixels inside scikit-learn. The recipe that needs nothing but an installation.
+
+    python launch.py train digits --workdir runs/digits                       # LeNet-5, seed 0
+
+Cost and result on two CPU cores: @DIGITS@
+"""
 
 from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig
 from research.values import Duration
