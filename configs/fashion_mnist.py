@@ -4,8 +4,8 @@
     python launch.py train fashion_mnist:lenet5 --workdir runs/fashion_lenet5            # seed 0
 
 Cost and results on two CPU cores:
-    resnet20  @RESNET@
-    lenet5    @LENET@
+    resnet20  10 epochs in 41 min (beside other work on the machine); 0.9318 test accuracy.
+    lenet5    5 epochs in 41 s; 0.8978 test accuracy.
 """
 
 from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig

@@ -7,7 +7,9 @@ same seeds (data order, initial values) under one recipe, and only the network's
 
     python launch.py study residual_vs_plain --scale smoke --workdir runs/residual_vs_plain
 
-smoke  digits (8x8), width 8, depths 8, 20, 32, three seeds.
+smoke  digits (8x8), width 8, depths 8, 20, 32, three seeds. Cost: under 2 minutes on two CPU cores. Result, training
+       error at depth 32: plain is worse than at depth 8 by 19.4 percentage points (95% interval 7.7 to 31.1), residual
+       is not (+0.02, -0.24 to +0.29: cannot tell), and residual is better than plain by 19.4 (7.8 to 30.9).
 small  Fashion-MNIST: 10,000 examples at 14x14, width 8, depths 8, 20, 32, 56, three seeds. A micro regime: narrow,
        short and without augmentation, so that what is asked, how well the training set is fitted, is seen in minutes.
 full   The paper's: CIFAR-10, width 16, depths 20, 32, 44, 56, 110, five seeds, 64,000 steps, flips, pad-and-crop.
