@@ -57,7 +57,7 @@ class Task(Protocol):
         """Masked sums of one batch; with `train` only what costs next to nothing beside a training step."""
 
     def values(self, statistics: Statistics) -> dict[str, float | list[Any]]:
-        """The metrics that merged statistics amount to, numbers and lists (host side); `loss` and `metric` are among them."""
+        """The metrics that merged statistics amount to, as numbers and lists (host side); `loss` is among them."""
 
 
 def names() -> list[str]:
