@@ -11,7 +11,15 @@ all 50,000 training images are used (the paper holds 5,000 out to choose the sch
 1e-3 here acts as the paper's 1e-4 inside momentum 0.9.
 """
 
-from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig
+from research.config import (
+    AugmentationConfig,
+    BudgetConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+)
 from research.values import Duration
 
 VARIANTS = ("resnet20", "resnet56", "resnet110", "plain20", "plain56")
@@ -22,7 +30,8 @@ def get_config(variant: str = "resnet20") -> Config:
     warmup = 400 if variant == "resnet110" else 0
     return Config(
         model=ModelConfig(variant),
-        data=DataConfig("cifar10", batch_size=128, flip=True, pad_and_crop=4),
+        data=DataConfig("cifar10", batch_size=128),
+        augmentation=AugmentationConfig(flip=True, pad_and_crop=4),
         optimizer=OptimizerConfig("momentum", learning_rate=0.1, weight_decay=1e-3),
         schedule=ScheduleConfig("step", warmup=Duration(warmup, "steps"), boundaries=(0.5, 0.75), factor=0.1),
         budget=BudgetConfig(train=Duration(64_000, "steps"), eval_every=Duration(10, "epochs")),

@@ -8,7 +8,15 @@ Cost and results on two CPU cores:
     lenet5    5 epochs in 41 s; 0.8978 test accuracy.
 """
 
-from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig
+from research.config import (
+    AugmentationConfig,
+    BudgetConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+)
 from research.values import Duration
 
 VARIANTS = ("resnet20", "lenet5", "plain20")
@@ -26,7 +34,8 @@ def get_config(variant: str = "resnet20") -> Config:
         )
     return Config(
         model=ModelConfig(variant),
-        data=DataConfig("fashion_mnist", batch_size=128, flip=True, pad_and_crop=2),
+        data=DataConfig("fashion_mnist", batch_size=128),
+        augmentation=AugmentationConfig(flip=True, pad_and_crop=2),
         optimizer=OptimizerConfig("nesterov", learning_rate=0.1, weight_decay=5e-3),
         schedule=ScheduleConfig("cosine", warmup=Duration(200, "steps")),
         budget=BudgetConfig(train=Duration(10, "epochs")),

@@ -91,8 +91,8 @@ SETTINGS = {
             **{
                 "model.width": 16,
                 "data.name": "cifar10",
-                "data.flip": True,
-                "data.pad_and_crop": 4,
+                "augmentation.flip": True,
+                "augmentation.pad_and_crop": 4,
                 "schedule.warmup": Duration(400, "steps"),
                 "budget.train": Duration(64_000, "steps"),
                 "budget.eval_every": Duration(4_000, "steps"),

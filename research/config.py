@@ -23,6 +23,7 @@ from research.values import (
     Options,
     Positive,
     Range,
+    Share,
     Value,
     annotations,
     cosmetic,
@@ -58,10 +59,38 @@ class DataConfig(Value):
     eval_on_train: bool = False  # also evaluate on the (unaugmented) training split
     resolution: Count | None = None  # pixels; None: the data's own
     fit: Literal["resize", "pad"] = "resize"  # how the data's own size becomes `resolution`
+    crop_fraction: Share = 1.0  # resize: share of the short side that the centre crop keeps; 0.875 is 256 to 224
     channels: Literal[1, 3] | None = None  # None: the data's own
-    flip: bool = False  # random horizontal flip
-    pad_and_crop: Natural = 0  # pixels of zero padding on each side before a random crop back to size
+    mean: tuple[float, ...] | None = None  # per channel, 0 to 255; None: measured on the training images
+    std: tuple[Positive, ...] | None = None
     shuffle: bool = True
+    input: Literal["auto", "resident", "streaming"] = "auto"  # auto: resident up to 1 GiB of equally large images
+    workers: Natural = cosmetic(0)  # streaming: processes that read and decode; 0: threads of this one
+    corrupt: Literal["refuse", "skip"] = "refuse"  # an image that cannot be read ends the run, or counts as no example
+
+
+@dataclass(frozen=True)
+class AugmentationConfig(Value):
+    """What is drawn anew for each training example, in this order; 0 and false: nothing."""
+
+    section = "augmentation."
+
+    random_resized_crop: bool = False  # of streamed files on the host, of equally large images inside the step
+    crop_area: tuple[Share, Share] = (0.08, 1.0)  # random_resized_crop: share of the image
+    crop_ratio: tuple[Positive, Positive] = (0.75, 1.3333333333333333)  # random_resized_crop: width over height
+    pad_and_crop: Natural = 0  # pixels of the mean colour on each side before a random crop back to size
+    flip: bool = False  # horizontal
+    policy: Literal["none", "autoaugment_imagenet", "autoaugment_cifar", "randaugment"] = "none"
+    layers: Count = 2  # randaugment: operations per image (N)
+    magnitude: Annotated[float, Range(low=0, high=30)] = 9.0  # randaugment: strength of each (M), of 10 as in the paper
+    brightness: Fraction = 0.0  # colour jitter: factors from 1 - x to 1 + x
+    contrast: Fraction = 0.0
+    saturation: Fraction = 0.0
+    hue: Annotated[float, Range(low=0, high=0.5)] = 0.0  # colour jitter: share of the colour circle, either way
+    cutout: Natural = 0  # pixels: side of a square of the mean colour, its centre anywhere
+    random_erasing: Fraction = 0.0  # probability of a rectangle of noise
+    mixup: NonNegative = 0.0  # alpha of the Beta distribution; examples mix with their neighbours in the batch
+    cutmix: NonNegative = 0.0  # alpha; with both, each pair draws one of the two
 
 
 @dataclass(frozen=True)
@@ -81,14 +110,20 @@ class OptimizerConfig(Value):
 
     section = "optimizer."
 
-    name: str = "momentum"  # sgd, momentum, nesterov, adam, adamw
-    learning_rate: NonNegative = 0.1  # the schedule's peak
+    name: str = "momentum"  # a name of `launch.py list optimizers`
+    learning_rate: NonNegative = 0.1  # the schedule's peak, at `reference_batch` images where `batch_scaling` is set
+    batch_scaling: Literal["none", "linear", "sqrt"] = "none"  # how the peak follows data.batch_size
+    reference_batch: Count = 256  # images; batch_scaling: the batch at which the peak is learning_rate
     momentum: Fraction = 0.9
     beta1: Fraction = 0.9
-    beta2: Fraction = 0.999
-    epsilon: Positive = 1e-8
+    beta2: Fraction | None = None  # decay of squared gradients (rmsprop's rho); None: the rule's own
+    epsilon: NonNegative | None = None  # None: the rule's own
+    trust_coefficient: Positive = 0.001  # lars
     weight_decay: NonNegative = 0.0
     decay_on: Literal["kernels", "all"] = "kernels"  # kernels: arrays of rank 2 and more, no biases, no norm scales
+    clip_norm: Positive | None = None  # gradients of a larger global norm are scaled down to it
+    groups: tuple[str, ...] = ()  # "PATTERN=FACTOR" on parameter paths ("stem/*=0.1"), first match; factor 0 freezes
+    ema_decay: Annotated[float, Range(low=0, below=1)] = 0.0  # of a running average of the weights; 0: none
 
 
 @dataclass(frozen=True)
@@ -97,11 +132,16 @@ class ScheduleConfig(Value):
 
     section = "schedule."
 
-    name: str = "cosine"  # constant, step, cosine
+    name: str = "cosine"  # constant, step, exponential, cosine, polynomial, one_cycle
     warmup: Duration = Duration(0, "steps")  # linear from 0
     boundaries: tuple[Fraction, ...] = (0.5, 0.75)  # step: shares of the budget at which the rate drops
-    factor: Positive = 0.1  # step: what it is multiplied by at each boundary
-    final: Fraction = 0.0  # cosine: the factor it ends at
+    factor: Positive = 0.1  # step, exponential: what it is multiplied by at each boundary, or over each `every`
+    every: Duration = Duration(1, "epochs")  # exponential
+    staircase: bool = True  # exponential: at once at the end of each `every`, not bit by bit
+    power: Positive = 1.0  # polynomial
+    final: Fraction = 0.0  # cosine, polynomial, one_cycle: the factor it ends at
+    initial: Fraction = 0.04  # one_cycle: the factor it begins at
+    rise: Fraction = 0.3  # one_cycle: share of the budget at which it peaks
 
 
 @dataclass(frozen=True)
@@ -113,6 +153,16 @@ class BudgetConfig(Value):
     train: Duration = Duration(10, "epochs")
     eval_every: Duration = Duration(1, "epochs")
     log_every: Duration = cosmetic(Duration(50, "steps"))
+    patience: Natural = 0  # evaluations without a better one after which the run ends early; 0: never
+
+
+@dataclass(frozen=True)
+class EvaluationConfig(Value):
+    """What is done to the weights before they are evaluated."""
+
+    section = "evaluation."
+
+    batch_norm_batches: Natural = 0  # training batches from which batch statistics are estimated anew; 0: the running
 
 
 @dataclass(frozen=True)
@@ -124,6 +174,9 @@ class ParallelismConfig(Value):
     mode: Literal["jit", "pmap"] = "jit"
     devices: Count | None = None  # None: every device there is
     batch_norm: Literal["synchronised", "per_replica"] = "synchronised"
+    sharding: Literal["replicated", "fsdp"] = "replicated"  # fsdp: parameters and optimizer state split over devices
+    accumulate: Count = 1  # parts of a batch computed one after the other, their gradients added up
+    remat: bool = False  # compute each block's activations again in the backward pass instead of keeping them
 
 
 @dataclass(frozen=True)
@@ -134,6 +187,7 @@ class PrecisionConfig(Value):
 
     compute: Literal["float32", "bfloat16"] = "float32"
     matmul: Literal["default", "high", "highest"] = "default"
+    deterministic: bool = True  # on GPUs, only operations that give the same bits each time
 
 
 @dataclass(frozen=True)
@@ -154,10 +208,12 @@ class Config(Value):
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
     task: TaskConfig = TaskConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     budget: BudgetConfig = BudgetConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     parallelism: ParallelismConfig = ParallelismConfig()
     precision: PrecisionConfig = PrecisionConfig()
     checkpointing: CheckpointConfig = CheckpointConfig()

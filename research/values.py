@@ -1,6 +1,7 @@
 """What configs are made of: checked frozen dataclasses, durations, options, and their exact JSON form."""
 
 import dataclasses
+import fractions
 import math
 import types
 import typing
@@ -15,18 +16,21 @@ Scalar = bool | int | float | str | None
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number, carried in `Annotated`: low <= value <= high, or low < value when `above`."""
+    """Bounds of a number, carried in `Annotated`: low <= value <= high, low < value when `above`; value < `below`."""
 
     low: float = -math.inf
     high: float = math.inf
     above: bool = False
+    below: float = math.inf
 
     def check(self, value: float, where: str) -> None:
         """Raise `UserError` when `value` is not a finite number within the bounds."""
-        if not math.isfinite(value) or value > self.high or value < self.low or (self.above and value == self.low):
+        within = self.low <= value <= self.high and value < self.below and not (self.above and value == self.low)
+        if not (math.isfinite(value) and within):
             low = f"{'above' if self.above else 'at least'} {self.low:g}" if self.low > -math.inf else ""
             high = f"at most {self.high:g}" if self.high < math.inf else ""
-            raise UserError(f"{where} is {value!r}; expected a number {' and '.join(filter(None, [low, high]))}")
+            below = f"below {self.below:g}" if self.below < math.inf else ""
+            raise UserError(f"{where} is {value!r}; expected a number {' and '.join(filter(None, [low, high, below]))}")
 
 
 Count = Annotated[int, Range(low=1)]
@@ -34,6 +38,7 @@ Natural = Annotated[int, Range(low=0)]
 Positive = Annotated[float, Range(low=0, above=True)]
 NonNegative = Annotated[float, Range(low=0)]
 Fraction = Annotated[float, Range(low=0, high=1)]
+Share = Annotated[float, Range(low=0, high=1, above=True)]
 
 
 @dataclass(frozen=True, order=False)
@@ -71,13 +76,19 @@ class Duration:
     def __str__(self) -> str:
         return f"{self.count} {self.unit}"
 
+    def exact(self, *, examples: int, batch_size: int) -> fractions.Fraction:
+        """This duration in optimizer steps, exactly: an epoch is `examples / batch_size` of them."""
+        units = {"steps": batch_size, "examples": 1, "epochs": examples}
+        return fractions.Fraction(self.count) * fractions.Fraction(units[self.unit], batch_size)
+
     def steps(self, *, examples: int, batch_size: int) -> int:
-        """Optimizer steps in this duration: an epoch is `examples // batch_size` steps; examples round up."""
-        if self.unit == "steps":
-            return int(self.count)
-        if self.unit == "examples":
-            return math.ceil(self.count / batch_size)
-        return round(self.count * (examples // batch_size))
+        """Optimizer steps in this duration: `exact`, rounded to the nearest (of two equally near, the larger)."""
+        return nearest_step(self.exact(examples=examples, batch_size=batch_size))
+
+
+def nearest_step(exact: fractions.Fraction) -> int:
+    """The whole number of steps nearest to `exact`; of two equally near, the larger."""
+    return math.floor(exact + fractions.Fraction(1, 2))
 
 
 class Options(Mapping[str, Scalar]):
@@ -166,6 +177,8 @@ def decode(annotation: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise UserError(f"{where} is {value!r}; expected a list")
+        if args[-1] is not Ellipsis and len(value) != len(args):
+            raise UserError(f"{where} is {value!r}; expected {len(args)} values")
         return tuple(decode(args[0], v, where) for v in value)
     return _decode_plain(annotation, value, where)
 

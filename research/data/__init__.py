@@ -1,21 +1,28 @@
 """Data sets, and the examples a config means. Only `python -m research.data prepare NAME` downloads or builds one."""
 
 import hashlib
+import math
+from typing import Literal
 
-from research.config import DataConfig
-from research.data.examples import DatasetInfo, info
-from research.data.pipeline import Batch, Feed, Pipeline, Resident, resident
+from research.config import AugmentationConfig, DataConfig
+from research.data.examples import RESIDENT, DatasetInfo, info
+from research.data.pipeline import Batch, Feed, Host, Pipeline, Resident, resident
 from research.data.sources import SOURCES, source
 from research.data.stored import digest
+from research.data.streaming import Streaming, streaming
+from research.errors import UserError
 
 __all__ = [
     "Batch",
     "DatasetInfo",
     "Feed",
+    "Host",
     "Pipeline",
     "Resident",
+    "Streaming",
     "fingerprint",
     "info",
+    "input_of",
     "names",
     "pipeline",
     "summaries",
@@ -41,6 +48,32 @@ def fingerprint(cfg: DataConfig) -> str:
     return digest(files) if files else hashlib.sha256(cfg.name.encode()).hexdigest()
 
 
-def pipeline(cfg: DataConfig, *, seed: int) -> Pipeline:
+def input_of(cfg: DataConfig, augmentation: AugmentationConfig) -> Literal["resident", "streaming"]:
+    """How the examples reach the step, decided by the config and the data set alone. Raises `UserError` as `info`.
+
+    Random-resized crops of files, whose sizes differ, are cut before the images have one size: on the host, streaming.
+    """
+    described = info(cfg)
+    crops_files = augmentation.random_resized_crop and not source(cfg).describe(cfg).uniform
+    if cfg.input == "resident" and crops_files:
+        raise UserError(
+            f"augmentation.random_resized_crop crops the files of {cfg.name} before they have one size; expected "
+            "data.input streaming, or auto"
+        )
+    if cfg.input != "auto":
+        return cfg.input
+    size = (described.train_examples + described.eval_examples) * math.prod(described.shape)
+    return "streaming" if crops_files or size > RESIDENT else "resident"
+
+
+def pipeline(
+    cfg: DataConfig,
+    augmentation: AugmentationConfig = AugmentationConfig(),
+    *,
+    seed: int,
+    host: Host = Host(),
+) -> Pipeline:
     """The examples that `cfg` means, in the orders that `seed` gives. Raises `UserError` as `info`, or if too large."""
-    return resident(cfg, seed=seed)
+    if input_of(cfg, augmentation) == "streaming":
+        return streaming(cfg, augmentation, seed=seed, host=host)
+    return resident(cfg, augmentation, seed=seed, host=host)

@@ -1,20 +1,23 @@
-"""The examples that a `DataConfig` means: how many, of what shape, and as arrays in memory."""
+"""The examples that a `DataConfig` means: how many, of what shape, which of the stored ones, and their pixels."""
 
-import functools
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from research.config import DataConfig
 from research.data import splits, transforms
 from research.data.sources import source
-from research.data.stored import Examples, Stored
+from research.data.stored import Encoded, Examples, Images, Split, Stored
 from research.errors import UserError
 
+_log = logging.getLogger(__name__)
 _LIMIT = 16 * 2**30  # bytes of resident images, however much memory there is
+RESIDENT = 2**30  # bytes of images up to which a set is resident where data.input is auto
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,11 @@ def _side(cfg: DataConfig, stored: Stored) -> tuple[int, int]:
 def info(cfg: DataConfig) -> DatasetInfo:
     """What `cfg` gives, from metadata alone. Raises `UserError`: unknown, unprepared or missing data, contradiction."""
     stored = source(cfg).describe(cfg)
-    transforms.to_channels(np.zeros((1, 1, stored.shape[2]), np.uint8), cfg.channels or stored.shape[2])
+    channels = cfg.channels or stored.shape[2]
+    transforms.to_channels(np.zeros((1, 1, stored.shape[2]), np.uint8), channels)
+    for key, values in (("mean", cfg.mean), ("std", cfg.std)):
+        if values is not None and len(values) != channels:
+            raise UserError(f"data.{key} has {len(values)} values, and images have {channels} channels")
     held = round(cfg.validation * stored.train_examples)
     rest = stored.train_examples - held
     if cfg.validation and not 0 < held < stored.train_examples:
@@ -60,7 +67,7 @@ def info(cfg: DataConfig) -> DatasetInfo:
         )
     return DatasetInfo(
         name=cfg.name,
-        shape=(*_side(cfg, stored), cfg.channels or stored.shape[2]),
+        shape=(*_side(cfg, stored), channels),
         num_classes=len(stored.class_names),
         train_examples=cfg.train_examples or rest,
         eval_examples=held or stored.eval_examples,
@@ -85,58 +92,105 @@ def check_memory(info: DatasetInfo, available: int | None = None) -> None:
     if size > limit:
         raise UserError(
             f"{info.name} at {'x'.join(map(str, info.shape))} takes {size / 2**30:.1f} GiB, and at most "
-            f"{limit / 2**30:.1f} GiB can be kept in memory; lower data.resolution or data.train_examples"
+            f"{limit / 2**30:.1f} GiB can be kept in memory; expected data.input streaming, or less of it"
         )
 
 
-def _materialise(images: Iterable[np.ndarray], count: int, cfg: DataConfig, info: DatasetInfo) -> np.ndarray:
-    """The images at their final size and channels, uint8 [count h w c]. Raises `UserError` on one that does not fit."""
-    if isinstance(images, np.ndarray) and images.shape[1:] == info.shape:
-        return np.ascontiguousarray(images)
-    fit = {"resize": transforms.resize, "pad": transforms.pad}[cfg.fit]
-    array = np.zeros((count, *info.shape), np.uint8)
-    for position, stored in enumerate(images):
-        image = fit(stored, cfg.resolution) if cfg.resolution is not None else stored
-        if image.shape[:2] != info.shape[:2]:
-            raise UserError(
-                f"{cfg.name} holds images of {info.shape[0]}x{info.shape[1]} and of {image.shape[0]}x{image.shape[1]}; "
-                f"set data.resolution (pixels)"
-            )
-        array[position] = transforms.to_channels(image, info.shape[2])
-    return array
+@dataclass(frozen=True)
+class Part:
+    """The examples of one split that a config means: number i of them is `positions[i]` of the stored split."""
+
+    examples: Examples
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def read(self, indices: np.ndarray) -> tuple[Images, np.ndarray]:
+        """Images, not decoded, and labels of these examples, in their order."""
+        return self.examples.read(self.positions[indices])
 
 
-def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation per channel, float32 [c], from exact integer sums; a constant channel gets 1."""
-    total = np.zeros(images.shape[-1], np.uint64)
-    squares = np.zeros_like(total)
-    for start in range(0, len(images), 1024):
-        pixels = images[start : start + 1024].reshape(-1, images.shape[-1])
-        total += pixels.sum(axis=0, dtype=np.uint64)
-        squares += np.square(pixels, dtype=np.uint16).sum(axis=0, dtype=np.uint64)
-    count = images.size // images.shape[-1]
-    mean = total / count
-    variance = np.maximum(squares / count - mean**2, 0)
+def parts(cfg: DataConfig, info: DatasetInfo) -> dict[Split, Part]:
+    """Both splits that `cfg` means. Raises `UserError`."""
+    train = source(cfg).read(cfg, "train")
+    positions = np.arange(train.count)
+    if cfg.validation:
+        positions, held = splits.hold_out(train.labels(), info.num_classes, info.eval_examples, "validation")
+        evaluation = Part(train, held)
+    else:
+        test = source(cfg).read(cfg, "eval")
+        evaluation = Part(test, np.arange(test.count))
+    if cfg.train_examples is not None:
+        rest = train.labels()[positions]
+        positions = positions[splits.subset(rest, info.num_classes, cfg.train_examples, "subset")]
+    return {"train": Part(train, positions), "eval": evaluation}
+
+
+def pixels(image: np.ndarray | Encoded) -> np.ndarray:
+    """An image as stored, decoded: uint8 "h w c". Raises `UnreadableImage`."""
+    if isinstance(image, np.ndarray):
+        return image
+    try:
+        data = image.read()
+    except OSError as error:
+        raise transforms.UnreadableImage(f"{image.where} cannot be read: {error.strerror}") from error
+    return transforms.decode(data, image.channels, image.where)
+
+
+def readable(image: np.ndarray | Encoded, cfg: DataConfig) -> np.ndarray | None:
+    """`pixels`; where that fails and data.corrupt is `skip`, None, and a warning that names the image."""
+    try:
+        return pixels(image)
+    except transforms.UnreadableImage as error:
+        if cfg.corrupt == "refuse":
+            raise UserError(f"{error}; data.corrupt=skip leaves such images out") from error
+        _log.warning("%s; it counts as no example", error)
+        return None
+
+
+def fitted(image: np.ndarray, cfg: DataConfig, info: DatasetInfo) -> np.ndarray:
+    """A decoded image at the size and with the channels that `cfg` means. Raises `UserError` where it does not fit."""
+    if cfg.resolution is not None and cfg.fit == "pad":
+        image = transforms.pad(image, cfg.resolution)
+    elif cfg.resolution is not None:
+        image = transforms.resize(image, cfg.resolution, cfg.crop_fraction)
+    if image.shape[:2] != info.shape[:2]:
+        raise UserError(
+            f"{cfg.name} holds images of {info.shape[0]}x{info.shape[1]} and of {image.shape[0]}x{image.shape[1]}; "
+            f"set data.resolution (pixels)"
+        )
+    return transforms.to_channels(image, info.shape[2])
+
+
+def spaced(info: DatasetInfo) -> np.ndarray:
+    """The training examples that mean and deviation are measured on: all, or 1 GiB of them, evenly spaced."""
+    count, most = info.train_examples, max(RESIDENT // int(np.prod(info.shape)), 1)
+    return np.arange(count) if count <= most else np.arange(most) * count // most
+
+
+def statistics(images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per channel of arrays uint8 [n h w c], float32 [c]; a constant channel gets 1.
+
+    From exact integer sums: how the images are grouped changes no bit.
+    """
+    count, total, squares = 0, np.zeros(1, np.uint64), np.zeros(1, np.uint64)
+    for group in images:
+        for start in range(0, len(group), 1024):
+            values = group[start : start + 1024].reshape(-1, group.shape[-1])
+            total = total + values.sum(axis=0, dtype=np.uint64)
+            squares = squares + np.square(values, dtype=np.uint16).sum(axis=0, dtype=np.uint64)
+            count += len(values)
+    mean = total / max(count, 1)
+    variance = np.maximum(squares / max(count, 1) - mean**2, 0)
     return mean.astype(np.float32), np.where(variance > 0, np.sqrt(variance), 1).astype(np.float32)
 
 
-def _part(examples: Examples, positions: np.ndarray, cfg: DataConfig, info: DatasetInfo) -> dict[str, np.ndarray]:
-    images = _materialise(examples.images(positions), len(positions), cfg, info)
-    return {"image": images, "label": examples.labels[positions]}
-
-
-def load(cfg: DataConfig, info: DatasetInfo) -> dict[str, dict[str, np.ndarray]]:
-    """Both splits that `cfg` means: image uint8 [n h w c], label int32 [n] or float32 [n k]. Raises `UserError`."""
-    read = functools.partial(source(cfg).read, cfg)
-    train = read("train")
-    positions = np.arange(len(train.labels))
-    if cfg.validation:
-        positions, held = splits.hold_out(train.labels, info.num_classes, info.eval_examples, "validation")
-        evaluation = _part(train, held, cfg, info)
-    else:
-        test = read("eval")
-        evaluation = _part(test, np.arange(len(test.labels)), cfg, info)
-    if cfg.train_examples is not None:
-        rest = train.labels[positions]
-        positions = positions[splits.subset(rest, info.num_classes, cfg.train_examples, "subset")]
-    return {"train": _part(train, positions, cfg, info), "eval": evaluation}
+def normalisation(cfg: DataConfig, info: DatasetInfo, images: Iterable[np.ndarray]) -> dict[str, np.ndarray]:
+    """{"mean", "std"}, float32 [c]: what `cfg` says, else measured on `images` (consumed only where it is needed)."""
+    given = {"mean": cfg.mean, "std": cfg.std}
+    measured: tuple[Any, Any] = (None, None)
+    if None in given.values():
+        measured = statistics(images)
+    pairs = zip(given.items(), measured, strict=True)
+    return {key: found if value is None else np.array(value, np.float32) for (key, value), found in pairs}

@@ -1,6 +1,12 @@
 """From a `DataConfig` to batches: in which order examples come, and how the compiled step gets at them.
 
-`Pipeline` is the interface; `Resident` keeps the whole set on every device and gathers inside the step.
+`Pipeline` is the interface. `Resident` keeps the whole set on every device and gathers inside the step; `Streaming`
+(`research.data.streaming`) reads each batch when it is due. Both take the same examples in the same order, and what is
+drawn for an example depends on (seed, epoch, index) alone.
+
+Step s of a run takes examples s x batch to (s + 1) x batch of an endless sequence: a permutation of the training split,
+fixed by (seed, epoch), after the other. So each epoch has each example once, whatever the batch size, and a host among
+several takes its rows of each batch: neither the number of hosts nor of devices changes what is learned from.
 """
 
 import dataclasses
@@ -13,11 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.config import DataConfig
-from research.data import splits, transforms
-from research.data.examples import DatasetInfo, check_memory, info, load, statistics
+from research.config import AugmentationConfig, DataConfig
+from research.data import augmentations, examples, splits, transforms
+from research.data.examples import DatasetInfo
 from research.data.stored import Split
-from research.errors import UserError
 
 Feed = dict[str, np.ndarray]  # leading axis: the batch
 Batch = dict[
@@ -34,15 +39,11 @@ class Pipeline(Protocol):
         """The data as the model sees it."""
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in the training split; the rest of an epoch is dropped, another rest in each epoch."""
-
-    @property
     def resident(self) -> dict[str, Any]:
         """NumPy arrays that every device needs: the first argument of `fetch`."""
 
     def train(self, start_step: int) -> Iterator[Feed]:
-        """Endless feeds of `batch_size` examples from step `start_step` on: the tail of those from step 0."""
+        """Endless feeds, this host's rows of each batch, from step `start_step` on: the tail of those from step 0."""
 
     def evaluate(self, split: Split, batch_size: int) -> Iterator[Feed]:
         """Feeds with every example of the split exactly once, in order; the last is padded with mask 0."""
@@ -52,85 +53,144 @@ class Pipeline(Protocol):
 
 
 @dataclass(frozen=True)
+class Host:
+    """Which of the machines that train together this is; each feeds an equal share of every batch."""
+
+    index: int = 0
+    count: int = 1
+
+    def rows(self, batch_size: int) -> slice:
+        """This host's rows of a batch."""
+        share = batch_size // self.count
+        return slice(self.index * share, (self.index + 1) * share)
+
+
+@functools.lru_cache(maxsize=3)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    return splits.order(count, seed, epoch)
+
+
+def training_rows(cfg: DataConfig, count: int, seed: int, step: int, host: Host) -> Feed:
+    """Index and epoch, int32 [rows], of the examples that this host feeds at a step; `count` training examples."""
+    first = step * cfg.batch_size
+    places = np.arange(first, first + cfg.batch_size)[host.rows(cfg.batch_size)]
+    epochs, within = np.divmod(places, count)
+    if cfg.shuffle:
+        within = np.concatenate([_order(count, seed, int(e))[within[epochs == e]] for e in np.unique(epochs)])
+    return {"index": within.astype(np.int32), "epoch": epochs.astype(np.int32)}
+
+
+def evaluation_rows(count: int, batch_size: int, number: int, host: Host) -> Feed:
+    """Index, epoch and mask [rows] of this host's part of evaluation batch `number`; padding is example 0, mask 0."""
+    places = np.arange(number * batch_size, (number + 1) * batch_size, dtype=np.int32)[host.rows(batch_size)]
+    real = places < count
+    return {
+        "index": np.where(real, places, 0),
+        "epoch": np.zeros(len(places), np.int32),
+        "mask": real.astype(np.float32),
+    }
+
+
+def as_batch(
+    cfg: AugmentationConfig | None,
+    num_classes: int,
+    resident: dict[str, Any],
+    images: jax.Array,
+    labels: jax.Array,
+    feed: Any,
+) -> Batch:
+    """A batch from its uint8 images, labels and feed: augmented as `cfg` says (None: not), normalised, mixed.
+
+    What is drawn for an example is fixed by (seed, epoch, index); only mixing looks at another example, its neighbour.
+    """
+    mean, std = jnp.asarray(resident["mean"]), jnp.asarray(resident["std"])
+    images, mask = images.astype(jnp.float32), jnp.asarray(feed["mask"])
+    if cfg is None:
+        images = transforms.normalise(images, mean, std)
+    else:
+        seed = jax.random.wrap_key_data(jnp.asarray(resident["seed"]), impl="threefry2x32")
+        of_epoch = jax.vmap(jax.random.fold_in, (None, 0))(seed, jnp.asarray(feed["epoch"]))
+        keys = jax.vmap(jax.random.fold_in)(of_epoch, jnp.asarray(feed["index"]))
+        images = jax.vmap(functools.partial(augmentations.example, cfg), (0, 0, None, None))(keys, images, mean, std)
+        images, labels = augmentations.mix(cfg, keys, images, labels, mask, num_classes)
+    return {"image": images, "label": labels, "mask": mask, "index": jnp.asarray(feed["index"])}
+
+
+def seed_words(seed: int) -> np.ndarray:
+    """The seed as the two words of a threefry key: a value to the compiled step, so another seed compiles nothing."""
+    return np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32)
+
+
+@dataclass(frozen=True)
 class Resident:
     """The whole data set on device, gathered and augmented inside the compiled step.
 
     `resident` holds {"train": {"image", "label"}, "eval": {"image", "label"}, "mean", "std", "seed"}: images uint8,
-    mean and std of the training images per channel (0..255), the seed as the two words of a threefry key. All are
-    values to the compiled step: another seed, or other data of the same size, compiles nothing.
+    mean and std of the training images per channel (0..255). All are values to the compiled step: other data of the
+    same size compile nothing. `sound`: split -> float32 [n], 0 for an image that could not be read.
     """
 
     config: DataConfig
+    augmentation: AugmentationConfig
     info: DatasetInfo
     seed: int
+    host: Host
     resident: dict[str, Any] = dataclasses.field(repr=False, compare=False)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in the training split."""
-        return self.info.train_examples // self.config.batch_size
-
-    def _order(self, epoch: int) -> np.ndarray:
-        count = self.info.train_examples
-        return splits.order(count, self.seed, epoch) if self.config.shuffle else np.arange(count)
+    sound: dict[str, np.ndarray] = dataclasses.field(repr=False, compare=False)
 
     def train(self, start_step: int) -> Iterator[Feed]:
-        """Endless feeds from `start_step` on; each epoch has its own order, fixed by (seed, epoch)."""
-        size = self.config.batch_size
-        epoch, first = divmod(start_step, self.steps_per_epoch)
+        """Endless feeds from `start_step` on."""
+        step = start_step
         while True:
-            order = self._order(epoch).astype(np.int32)
-            for step in range(first, self.steps_per_epoch):
-                index = order[step * size : (step + 1) * size]
-                yield {"index": index, "epoch": np.full(size, epoch, np.int32), "mask": np.ones(size, np.float32)}
-            epoch, first = epoch + 1, 0
+            rows = training_rows(self.config, self.info.train_examples, self.seed, step, self.host)
+            yield {**rows, "mask": self.sound["train"][rows["index"]]}
+            step += 1
 
     def evaluate(self, split: Split, batch_size: int) -> Iterator[Feed]:
         """Every example of the split once, in order; padding repeats example 0 with mask 0."""
-        count = self.info.train_examples if split == "train" else self.info.eval_examples
-        for start in range(0, count, batch_size):
-            index = np.arange(start, start + batch_size, dtype=np.int32)
-            real = index < count
-            yield {
-                "index": np.where(real, index, 0),
-                "epoch": np.zeros(batch_size, np.int32),
-                "mask": real.astype(np.float32),
-            }
+        count = len(self.sound[split])
+        for number in range(-(-count // batch_size)):
+            rows = evaluation_rows(count, batch_size, number, self.host)
+            yield {**rows, "mask": rows["mask"] * self.sound[split][rows["index"]]}
 
     def fetch(self, resident: dict[str, Any], feed: Any, *, split: Split, augment: bool) -> Batch:
-        """Gather, cast, normalise and, with `augment`, flip and crop each example by its own (seed, epoch, index).
-
-        Padding of the crop is 0 after normalisation, the mean colour. Nothing depends on the rest of the batch.
-        """
+        """Gather the feed's examples and make them a batch (`as_batch`)."""
         index = jnp.asarray(feed["index"])
-        part = resident[split]
-        images = jnp.take(jnp.asarray(part["image"]), index, axis=0, mode="clip").astype(jnp.float32)
-        images = transforms.normalise(images, jnp.asarray(resident["mean"]), jnp.asarray(resident["std"]))
-        if augment and (self.config.flip or self.config.pad_and_crop):
-            images = jax.vmap(functools.partial(self._augment, resident["seed"]))(images, index, feed["epoch"])
-        labels = jnp.take(jnp.asarray(part["label"]), index, axis=0, mode="clip")
-        return {"image": images, "label": labels, "mask": jnp.asarray(feed["mask"]), "index": index}
-
-    def _augment(self, seed: jax.Array, image: jax.Array, index: jax.Array, epoch: jax.Array) -> jax.Array:
-        key = jax.random.wrap_key_data(jnp.asarray(seed), impl="threefry2x32")
-        key = jax.random.fold_in(jax.random.fold_in(key, epoch), index)
-        if self.config.flip:
-            image = transforms.random_flip(jax.random.fold_in(key, 0), image)
-        if self.config.pad_and_crop:
-            image = transforms.pad_and_crop(jax.random.fold_in(key, 1), image, self.config.pad_and_crop)
-        return image
+        images, labels = (jnp.take(jnp.asarray(resident[split][k]), index, 0, mode="clip") for k in ("image", "label"))
+        return as_batch(self.augmentation if augment else None, self.info.num_classes, resident, images, labels, feed)
 
 
-def resident(cfg: DataConfig, *, seed: int) -> Resident:
-    """Load `cfg`'s data into memory. Raises `UserError`: what `info` does, a batch larger than the data, or no room."""
-    described = info(cfg)
-    if cfg.batch_size > described.train_examples:
-        raise UserError(
-            f"data.batch_size is {cfg.batch_size}, more than the {described.train_examples} training examples of "
-            f"{cfg.name}; expected at most that"
-        )
-    check_memory(described)
-    parts = load(cfg, described)
-    mean, std = statistics(parts["train"]["image"])
-    words = np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32)
-    return Resident(cfg, described, seed, {**parts, "mean": mean, "std": std, "seed": words})
+def resident(cfg: DataConfig, augmentation: AugmentationConfig, *, seed: int, host: Host) -> Resident:
+    """Load `cfg`'s data into memory. Raises `UserError`: what `info` does, a damaged image, or no room."""
+    described = examples.info(cfg)
+    examples.check_memory(described)
+    loaded = {split: _load(part, cfg, described) for split, part in examples.parts(cfg, described).items()}
+    arrays: dict[str, Any] = {split: {"image": i, "label": labels} for split, (i, labels, _) in loaded.items()}
+    sound: dict[str, np.ndarray] = {split: kept for split, (_, _, kept) in loaded.items()}
+    chosen = examples.spaced(described)
+    chosen = chosen[sound["train"][chosen] > 0]
+    images = arrays["train"]["image"]
+    constants = examples.normalisation(cfg, described, [images if len(chosen) == len(images) else images[chosen]])
+    return Resident(cfg, augmentation, described, seed, host, {**arrays, **constants, "seed": seed_words(seed)}, sound)
+
+
+_CHUNK = 512  # examples read before they are decoded
+
+
+def _load(part: examples.Part, cfg: DataConfig, info: DatasetInfo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images uint8 [n h w c], labels [n] or [n k], and which are sound, float32 [n], of one split."""
+    images, labels = part.read(np.arange(len(part))[:_CHUNK])
+    if isinstance(images, np.ndarray) and images.shape[1:] == info.shape:
+        images, labels = part.read(np.arange(len(part)))
+        return np.ascontiguousarray(images), labels, np.ones(len(part), np.float32)
+    array, sound, found = np.zeros((len(part), *info.shape), np.uint8), np.ones(len(part), np.float32), []
+    for start in range(0, len(part), _CHUNK):
+        images, labels = part.read(np.arange(start, min(start + _CHUNK, len(part))))
+        found.append(labels)
+        for number, image in enumerate(images, start):
+            whole = examples.readable(image, cfg)
+            if whole is None:
+                sound[number] = 0
+            else:
+                array[number] = examples.fitted(whole, cfg, info)
+    return array, np.concatenate(found), sound

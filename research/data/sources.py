@@ -6,14 +6,13 @@ A further set is a row of `SOURCES`; any prepared TFDS name works without one.
 import gzip
 import importlib.util
 import zlib
-from collections.abc import Iterator
 
 import numpy as np
 from etils import epath
 
 from research.config import DataConfig
 from research.data import splits, tfds, transforms
-from research.data.stored import Examples, Source, Split, Stored
+from research.data.stored import Encoded, Examples, Source, Split, Stored, in_memory
 from research.errors import UserError, unknown
 
 
@@ -50,7 +49,7 @@ def _digits(cfg: DataConfig, split: Split) -> Examples:
     images = np.round(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     parts = splits.hold_out(table[:, 64], 10, _DIGITS_TEST, "digits test")
     chosen = parts[split == "eval"]
-    return Examples(table[chosen, 64], images[chosen].__getitem__)
+    return in_memory(images[chosen], table[chosen, 64])
 
 
 # --- fashion_mnist: 60,000 and 10,000 28x28 grey images of clothes (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747).
@@ -104,7 +103,7 @@ def _fashion_info(cfg: DataConfig) -> Stored:
 def _fashion(cfg: DataConfig, split: Split) -> Examples:
     files, part = fashion_files(cfg.path) or {}, _FASHION_PARTS[split]
     images = read_idx(files[f"{part}-images-idx3-ubyte.gz"], 3)[..., None]
-    return Examples(read_idx(files[f"{part}-labels-idx1-ubyte.gz"], 1).astype(np.int32), images.__getitem__)
+    return in_memory(images, read_idx(files[f"{part}-labels-idx1-ubyte.gz"], 1).astype(np.int32))
 
 
 # --- synthetic: a class is a coarse random pattern, an example is that pattern at a quarter of the noise's contrast.
@@ -131,7 +130,7 @@ def _synthetic(cfg: DataConfig, split: Split) -> Examples:
     patterns = _random_bytes((10, 4, 4, 3), 1).repeat(8, axis=1).repeat(8, axis=2)
     noise = _random_bytes((count, 32, 32, 3), 2, int(split == "eval"))
     images = (patterns[labels] // 5 + noise.astype(np.uint16) * 4 // 5).astype(np.uint8)
-    return Examples(labels, images.__getitem__)
+    return in_memory(images, labels)
 
 
 # --- image_folder: data.path/train/CLASS/*.png|jpg|jpeg, and test, val or validation beside train.
@@ -159,7 +158,7 @@ def _folder_listing(path: str | None, split: Split) -> tuple[tuple[str, tuple[ep
 
 
 def _folder_info(cfg: DataConfig) -> Stored:
-    """Images count as RGB; the first one's size stands for all until they are read."""
+    """Images count as RGB; the first one's size stands for all where no resolution is given."""
     train, evaluation = _folder_listing(cfg.path, "train"), _folder_listing(cfg.path, "eval")
     names = tuple(name for name, _ in train)
     for name, _ in evaluation:
@@ -168,18 +167,19 @@ def _folder_info(cfg: DataConfig) -> Stored:
     first = next(files[0] for _, files in train if files)
     height, width = transforms.decode(first.read_bytes(), 3, str(first)).shape[:2]
     sizes = [sum(len(files) for _, files in part) for part in (train, evaluation)]
-    return Stored((height, width, 3), names, train_examples=sizes[0], eval_examples=sizes[1])
+    return Stored((height, width, 3), names, train_examples=sizes[0], eval_examples=sizes[1], uniform=False)
 
 
 def _folder(cfg: DataConfig, split: Split) -> Examples:
     names = [name for name, _ in _folder_listing(cfg.path, "train")]
     listing = [(file, names.index(name)) for name, files in _folder_listing(cfg.path, split) for file in files]
+    labels = np.array([label for _, label in listing], np.int32)
 
-    def images(positions: np.ndarray) -> Iterator[np.ndarray]:
-        for file, _ in (listing[i] for i in positions):
-            yield transforms.decode(file.read_bytes(), 3, str(file))
+    def read(positions: np.ndarray) -> tuple[list[Encoded], np.ndarray]:
+        files = [listing[position][0] for position in positions]
+        return [Encoded(file.read_bytes, 3, str(file)) for file in files], labels[positions]
 
-    return Examples(np.array([label for _, label in listing], np.int32), images)
+    return Examples(len(listing), lambda: labels, read)
 
 
 def _folder_files(cfg: DataConfig) -> dict[str, epath.Path]:

@@ -1,7 +1,7 @@
 """What a data set on disk is: what is known of it without reading an image, its examples, a digest of its files."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ class Stored:
     """A data set as its files hold it, before a config is applied; known without reading an image.
 
     `shape` is (height, width, channels) in pixels, None where it differs from image to image; `eval_examples` is 0
-    where the data has no evaluation split of its own.
+    where the data has no evaluation split of its own. `uniform`: whether every image is known to have that shape.
     """
 
     shape: tuple[int | None, int | None, int]
@@ -26,17 +26,38 @@ class Stored:
     train_examples: int
     eval_examples: int
     multi_label: bool = False
+    uniform: bool = True
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An image as a file holds it (PNG, JPEG, ...), read when it is asked for; `where` says which file or record."""
+
+    read: Callable[[], bytes]
+    channels: int
+    where: str
+
+
+Images = Sequence[np.ndarray | Encoded] | np.ndarray  # each uint8 "h w c" once decoded
 
 
 @dataclass(frozen=True)
 class Examples:
-    """One split: `labels` int32 [n] (float32 [n k] of 0 and 1 when multi-label), and the images at given positions.
+    """One split, in the order its files have it.
 
-    `images(positions)` gives them in that order, each uint8 "h w c"; nothing is decoded before it is asked for.
+    `read(positions)` gives the images and labels at these positions, in their order; nothing is decoded. `labels()`
+    gives every label: int32 [n], or float32 [n k] of 0 and 1 when multi-label. That may have to read every record, so
+    only what needs them all (a stratified choice) asks.
     """
 
-    labels: np.ndarray
-    images: Callable[[np.ndarray], Iterable[np.ndarray]]
+    count: int
+    labels: Callable[[], np.ndarray]
+    read: Callable[[np.ndarray], tuple[Images, np.ndarray]]
+
+
+def in_memory(images: np.ndarray, labels: np.ndarray) -> Examples:
+    """A split whose arrays are already here: images uint8 [n h w c], labels int32 [n]."""
+    return Examples(len(labels), lambda: labels, lambda positions: (images[positions], labels[positions]))
 
 
 @dataclass(frozen=True)

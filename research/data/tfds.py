@@ -7,15 +7,14 @@ TFRECORD. TensorFlow is never imported, and tensorflow_datasets (0.6 s) only whe
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from research.config import DataConfig
-from research.data import transforms
-from research.data.stored import Examples, Source, Split, Stored
+from research.data.stored import Encoded, Examples, Source, Split, Stored
 from research.errors import UserError
 
 _NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
@@ -151,6 +150,7 @@ def _describe(cfg: DataConfig, evaluation: str | None = None) -> Stored:
         train_examples=sizes["train"],
         eval_examples=sizes["eval"],
         multi_label=several,
+        uniform=None not in kind.shape[:2],
     )
 
 
@@ -176,17 +176,26 @@ def _read(cfg: DataConfig, split: Split, evaluation: str | None = None) -> Examp
     # TFDS decodes no image: reading labels then touches no pixel, and Pillow decodes for every source alike.
     skip = {key: decode.SkipDecoding() for key, kind in builder.info.features.items() if isinstance(kind, kinds.Image)}
     source = builder.as_data_source(split=_splits(builder, evaluation)[split], decoders=skip)
-    values = [record[label] for record in _records(source, np.arange(len(source)))]
     num_classes, where = len(stored.class_names), f"{builder.data_dir}, split {split}"
-    labels = _multi_hot(values, num_classes) if several else np.asarray(values, np.int32)
-    if not several and len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
-        raise UserError(f"{where} has examples without a label; expected labels from 0 to {num_classes - 1}")
 
-    def images(positions: np.ndarray) -> Iterator[np.ndarray]:
-        for position, record in zip(positions, _records(source, positions), strict=True):
-            yield transforms.decode(record[image], stored.shape[2], f"example {position} of {where}")
+    def labels(records: Iterable[dict[str, Any]]) -> np.ndarray:
+        values = [record[label] for record in records]
+        if several:
+            return _multi_hot(values, num_classes)
+        found = np.asarray(values, np.int32).reshape(-1)
+        if len(found) and not 0 <= found.min() <= found.max() < num_classes:
+            raise UserError(f"{where} has examples without a label; expected labels from 0 to {num_classes - 1}")
+        return found
 
-    return Examples(labels, images)
+    def read(positions: np.ndarray) -> tuple[list[Encoded], np.ndarray]:
+        records = list(_records(source, positions))
+        images = [
+            Encoded(functools.partial(bytes, record[image]), stored.shape[2], f"example {position} of {where}")
+            for position, record in zip(positions, records, strict=True)
+        ]
+        return images, labels(records)
+
+    return Examples(len(source), lambda: labels(_records(source, np.arange(len(source)))), read)
 
 
 def _files(cfg: DataConfig) -> dict[str, epath.Path]:

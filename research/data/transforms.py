@@ -1,15 +1,12 @@
-"""What is done to an image: once on the host (decode, fit, channels), and per example inside the compiled step.
+"""What is done to every image, drawn or not: decode, fit and channels on the host, normalise inside the step.
 
-Host functions take and return uint8 NumPy images "h w c". Those of the step are pure, take one float32 image and a key
-where they draw, and are the identity at zero strength.
+Host functions take and return uint8 NumPy images "h w c". What is drawn anew for each example is in `augmentations`.
 """
 
 import io
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from research.errors import UserError
@@ -17,13 +14,17 @@ from research.errors import UserError
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
+class UnreadableImage(UserError):
+    """A file or record that should be an image and cannot be decoded."""
+
+
 def decode(data: bytes, channels: int, where: str) -> UInt8[np.ndarray, "h w {channels}"]:
-    """An encoded image (PNG, JPEG, ...) with 1, 3 or 4 channels. Raises `UserError` naming `where` it came from."""
+    """An encoded image (PNG, JPEG, ...) with 1, 3 or 4 channels. Raises `UnreadableImage`: `where` it came from."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             pixels = np.asarray(image if image.mode == _MODES[channels] else image.convert(_MODES[channels]))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UserError(f"{where} is not a readable image, or is cut short") from error
+        raise UnreadableImage(f"{where} is not a readable image, or is cut short") from error
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
@@ -35,12 +36,15 @@ def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)).reshape(height, width, -1)
 
 
-def resize(image: UInt8[np.ndarray, "h w c"], resolution: int) -> UInt8[np.ndarray, "{resolution} {resolution} c"]:
-    """Short side to `resolution` pixels, antialiased, then the centre square of it."""
+def resize(
+    image: UInt8[np.ndarray, "h w c"], resolution: int, crop_fraction: float = 1.0
+) -> UInt8[np.ndarray, "{resolution} {resolution} c"]:
+    """Short side to `resolution / crop_fraction` pixels, antialiased, then the centre square of `resolution`."""
     height, width = image.shape[:2]
-    if (height, width) != (resolution, resolution):
-        scale = resolution / min(height, width)
-        height, width = max(round(height * scale), resolution), max(round(width * scale), resolution)
+    short = round(resolution / crop_fraction)
+    if (height, width) != (short, short):
+        scale = short / min(height, width)
+        height, width = max(round(height * scale), short), max(round(width * scale), short)
         image = _resize(image, height, width)
     top, left = (height - resolution) // 2, (width - resolution) // 2
     return image[top : top + resolution, left : left + resolution]
@@ -78,15 +82,3 @@ def normalise(
     """(images - mean) / std per channel; the identity at mean 0 and std 1."""
     shape = (1,) * (images.ndim - 1) + mean.shape
     return (images - mean.reshape(shape)) / std.reshape(shape)
-
-
-def random_flip(key: Key[Array, ""], image: Float[Array, "h w c"], probability: float = 0.5) -> Float[Array, "h w c"]:
-    """The image, or with `probability` its mirror image (left to right)."""
-    return jnp.where(jax.random.bernoulli(key, probability), image[:, ::-1], image)
-
-
-def pad_and_crop(key: Key[Array, ""], image: Float[Array, "h w c"], pixels: int) -> Float[Array, "h w c"]:
-    """A random crop of the image's own size after `pixels` zeros were put on each side (He et al. 2015, sec. 4.2)."""
-    padded = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
-    top, left = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
-    return jax.lax.dynamic_slice(padded, (top, left, jnp.zeros_like(top)), image.shape)

@@ -22,7 +22,7 @@ CONFIG = replace(
         "model.name": "resnet8",
         "model.width": 4,
         "data.batch_size": 32,
-        "data.pad_and_crop": 1,
+        "augmentation.pad_and_crop": 1,
         "budget.train": "60 steps",
         "budget.eval_every": "20 steps",
         "budget.log_every": "10 steps",
