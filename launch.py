@@ -11,18 +11,16 @@ import os
 import shlex
 import signal
 import sys
-import textwrap
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+import listing
 from research.errors import Preempted, RunFailed, UserError, nearest, unknown
 
 if TYPE_CHECKING:
     from research.sweeps.plan import Planned
     from research.sweeps.study import Study
-
-Lists = dict[str, Callable[[], dict[str, str]]]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,85 +30,18 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{self.prog}: {message}")
 
 
-def _first_line(thing: Any) -> str:
-    return (thing.__doc__ or "").strip().split("\n")[0]
-
-
-def _models() -> dict[str, str]:
-    from research import models
-
-    return {name: models.variant(name).summary for name in models.names()}
-
-
-def _functions(package: str) -> dict[str, str]:
-    import importlib
-
-    module = importlib.import_module(package)
-    return {name: _first_line(getattr(module, name)) for name in module.names()}
-
-
-def _tasks() -> dict[str, str]:
-    from research import catalogue
-
-    return {name: _first_line(module) for name, module in catalogue.modules("research.tasks").items()}
-
-
-def _datasets() -> dict[str, str]:
-    from research import data
-
-    return data.summaries()
-
-
-def _configs() -> dict[str, str]:
-    from research import catalogue
-
-    modules = catalogue.modules("configs").items()
-    return {f"{name}:{variant}": _first_line(module) for name, module in modules for variant in module.VARIANTS}
-
-
-def _studies() -> dict[str, str]:
-    import experiments
-
-    return {name: _first_line(experiments.load(name)) for name in experiments.names()}
-
-
-def _optimizers() -> dict[str, str]:
-    from research.training.optimizer import OPTIMIZERS
-
-    return dict(OPTIMIZERS)
-
-
-LISTS: Lists = {
-    "models": _models,
-    "losses": lambda: _functions("research.losses"),
-    "metrics": lambda: _functions("research.metrics"),
-    "tasks": _tasks,
-    "datasets": _datasets,
-    "configs": _configs,
-    "studies": _studies,
-    "rules": dict,  # scaling rules have no rows yet
-    "optimizers": _optimizers,
-}
-
-
 def list_(words: argparse.Namespace, rest: list[str]) -> None:
     """Names of one kind, or of every kind, with one line each."""
-    if words.kind is not None and words.kind not in LISTS:
-        raise unknown("kind", words.kind, LISTS)
-    found = {kind: LISTS[kind]() for kind in ([words.kind] if words.kind else LISTS)}
-    if words.json:
-        print(json.dumps(found[words.kind] if words.kind else found, indent=2))
-        return
-    for kind, names in found.items():
-        if not words.kind:
-            print(f"{kind}:")
-        width = min(max(map(len, names), default=0), 28)
-        for name, line in names.items():
-            print(textwrap.fill(f"  {name:<{width}}  {line}", 80, subsequent_indent=" " * (width + 4)))
+    if shown := listing.show(words.kind, as_json=words.json):
+        print(shown)
 
 
 def inspect(words: argparse.Namespace, rest: list[str]) -> None:
-    """Per-layer cost of a model and its totals in every published convention."""
+    """Per-layer cost of a model and its totals in every published convention; or a config's learning rate."""
+    if words.schedule:
+        return _schedule(words, rest)
+    if words.out is not None:
+        raise UserError("--out names the figure of --schedule; expected both or neither")
     from research.overrides import parse_fields
     from research.scaling import inspect as inspection
 
@@ -119,6 +50,34 @@ def inspect(words: argparse.Namespace, rest: list[str]) -> None:
         words.model, resolution=words.resolution, num_classes=words.num_classes, json=words.json, fields=fields
     )
     print(shown)
+
+
+def _schedule(words: argparse.Namespace, rest: list[str]) -> None:
+    """The learning rate of a config as a table and a figure, whose path is the last line; nothing is trained."""
+    import configs
+    from research import overrides
+    from research.reports import learning_rate
+    from research.training import preview
+
+    for flag, value in (("--resolution", words.resolution), ("--num-classes", words.num_classes)):
+        if value is not None:
+            raise UserError(f"{flag} is of a model; with --schedule, expected overrides such as --budget.train")
+    target = learning_rate.check_target(words.out or "learning_rate.svg")
+    cfg = overrides.apply(configs.load(words.model), rest, prog="launch.py inspect CONFIG --schedule")
+    seen = preview.preview(cfg)
+    learning_rate.draw(
+        target,
+        seen.rates,
+        title=f"Learning rate of {words.model}",
+        subtitle=seen.heading,
+        factors={group.label: group.factor for group in seen.groups},
+        warmup=seen.warmup,
+        epochs=seen.epoch(seen.steps),
+    )
+    if words.json:
+        print(json.dumps(seen.as_dict() | {"figure": str(target)}, indent=2))
+    else:
+        print(f"{seen.table()}\n{target}")
 
 
 def train(words: argparse.Namespace, rest: list[str]) -> None:
@@ -293,7 +252,7 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     made: dict[str, _Parser] = {}
 
     def verb(name: str, run: Callable[..., None], usage: str, help_: bool = True) -> _Parser:
-        about = _first_line(run)
+        about = listing.first_line(run)
         made[name] = verbs.add_parser(
             name, help=about, description=about, usage=usage, add_help=help_, allow_abbrev=False
         )
@@ -301,12 +260,19 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
         return made[name]
 
     v = verb("list", list_, "launch.py list [KIND] [--json]")
-    v.add_argument("kind", nargs="?", metavar="KIND", help=", ".join(LISTS))
+    v.add_argument("kind", nargs="?", metavar="KIND", help=", ".join(listing.LISTS))
     v.add_argument("--json", action="store_true")
     v = verb(
-        "inspect", inspect, "launch.py inspect MODEL [--resolution R] [--num-classes N] [field overrides] [--json]"
+        "inspect",
+        inspect,
+        "launch.py inspect MODEL [--resolution R] [--num-classes N] [field overrides] [--json]\n"
+        "       launch.py inspect CONFIG --schedule [overrides] [--out FILE] [--json]",
     )
-    v.add_argument("model", metavar="MODEL")
+    v.add_argument("model", metavar="MODEL", help="or, with --schedule, a CONFIG as `launch.py train` takes it")
+    v.add_argument("--schedule", action="store_true", help="the learning rate of CONFIG, as a table and a figure")
+    v.add_argument(
+        "--out", metavar="FILE", help="figure of --schedule: .svg, .png or .html; default: learning_rate.svg"
+    )
     v.add_argument("--resolution", type=int, metavar="R", help="pixels; default: the variant's own")
     v.add_argument("--num-classes", type=int, metavar="N")
     v.add_argument("--json", action="store_true")
@@ -353,6 +319,9 @@ def main(argv: Sequence[str]) -> int:
     debug = "--debug" in argv
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a run's own handler: as control-C
+    if not debug:
+        # What a library's thread raises also reaches whoever waits for it: one line is enough.
+        threading.excepthook = lambda raised: print(f"{raised.exc_type.__name__}: {raised.exc_value}", file=sys.stderr)
     try:
         _dispatch(argv)
     except UserError as error:

@@ -1,6 +1,6 @@
 """What the training loop adds to the bare compiled step: ResNet-20, batch 128, Fashion-MNIST.
 
-    python benchmarks/loop_overhead.py [--rounds 5] [--steps 20]
+    python benchmarks/loop_overhead.py [--rounds 5] [--steps 20] [--input resident|streaming]
 
 Alternates, in one process, `steps` steps of the whole loop (feeding, logging every 10 steps, TensorBoard, finite
 check) with `steps` calls of the same compiled step on one feed, and prints the ratio of the medians per step.
@@ -27,11 +27,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--input", choices=("resident", "streaming"), default="resident")
     words = parser.parse_args()
     backend.set_up()
     cfg = replace(
         configs.load("fashion_mnist:resnet20"),
         **{
+            "data.input": words.input,
             "schedule.warmup": "0 steps",
             "budget.train": f"{words.steps} steps",
             "budget.eval_every": "0 steps",
@@ -40,7 +42,7 @@ def main() -> None:
         },
     )
     resolved = resolve.resolve(cfg)
-    pipeline = data.pipeline(cfg.data, seed=0)
+    pipeline = data.pipeline(cfg.data, cfg.augmentation, seed=0)
     zero = zeros(resolved, pipeline, train=True)
     layout = resolved.layout
     current = layout.replicate(state.create(resolved.model, resolved.optimizer, resolved.image, zero, 0))
@@ -65,7 +67,7 @@ def main() -> None:
         looped.append(rows[-1]["wall_time"] / words.steps)
         print(f"round {turn + 1}: bare {bare[-1] * 1e3:.1f} ms/step, loop {looped[-1] * 1e3:.1f} ms/step", flush=True)
     ratio = statistics.median(looped) / statistics.median(bare)
-    print(f"loop / bare step, ratio of medians over {words.rounds} rounds: {ratio:.3f}")
+    print(f"{words.input} input: loop / bare step, ratio of medians over {words.rounds} rounds: {ratio:.3f}")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,7 @@ from flax import linen as nn
 import configs
 from research import backend, data
 from research.config import replace
-from research.training import resolve, state, step
-from research.training.evaluation import zeros
+from research.training import programs, resolve
 
 
 class StockResNet20(nn.Module):
@@ -81,14 +80,8 @@ def ours(batch: int) -> tuple[Any, float]:
     """The compiled step of the recipe, and its resident data in MB."""
     cfg = replace(configs.load("fashion_mnist:resnet20"), **{"data.batch_size": batch})
     resolved = resolve.resolve(cfg)
-    pipeline, layout = data.pipeline(cfg.data, seed=0), resolved.layout
-    zero = zeros(resolved, pipeline, train=True)
-    current = state.shapes(resolved.model, resolved.optimizer, resolved.image, zero)
-    function = step.train_step(
-        resolved.model, resolved.task, resolved.optimizer, pipeline.fetch, axis_name=layout.axis_name
-    )
-    feed = next(iter(pipeline.train(0)))
-    compiled = layout.compile_train(function, current, pipeline.resident, feed, jnp.float32(0.1))
+    pipeline = data.pipeline(cfg.data, cfg.augmentation, seed=0)
+    compiled = programs.compile_train(resolved, pipeline, programs.state_shapes(resolved, pipeline), pipeline.resident)
     used = {**pipeline.resident, "eval": {}}  # the step takes the training split; the compiler drops the other
     return compiled, sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(used)) / 1e6
 

@@ -9,8 +9,10 @@ def set_up() -> None:
     """Keep every compiled program under `JAX_COMPILATION_CACHE_DIR` or the user's cache folder; quiet the libraries."""
     import jax
 
-    # Orbax speaks through absl of choices that are ours ("read_only=True"); what it cannot do it raises.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax speaks through absl of choices that are ours ("read_only=True"), and logs what it raises as well; so do
+    # the event loops it writes with.
+    for library in ("absl", "asyncio", "concurrent.futures"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "convscale" / "jax"))

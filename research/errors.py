@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(ValueError):
@@ -12,7 +13,11 @@ class UserError(ValueError):
 
 
 class RunFailed(RuntimeError):
-    """A run started and could not finish (a non-finite loss, say); `launch.py` exits 1."""
+    """A run started and could not finish (a non-finite loss); `launch.py` exits 1. `details` go into its summary."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details = details
 
 
 class Preempted(RuntimeError):

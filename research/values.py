@@ -79,7 +79,8 @@ class Duration:
     def exact(self, *, examples: int, batch_size: int) -> fractions.Fraction:
         """This duration in optimizer steps, exactly: an epoch is `examples / batch_size` of them."""
         units = {"steps": batch_size, "examples": 1, "epochs": examples}
-        return fractions.Fraction(self.count) * fractions.Fraction(units[self.unit], batch_size)
+        count = fractions.Fraction(str(self.count))  # 2.4 is 12/5, and not the nearest binary number
+        return count * fractions.Fraction(units[self.unit], batch_size)
 
     def steps(self, *, examples: int, batch_size: int) -> int:
         """Optimizer steps in this duration: `exact`, rounded to the nearest (of two equally near, the larger)."""
@@ -89,6 +90,16 @@ class Duration:
 def nearest_step(exact: fractions.Fraction) -> int:
     """The whole number of steps nearest to `exact`; of two equally near, the larger."""
     return math.floor(exact + fractions.Fraction(1, 2))
+
+
+def due(period: fractions.Fraction, done: int) -> bool:
+    """Whether step `done` is the one nearest to a multiple of `period` (in steps); each step where that is below 1.
+
+    With a period of p epochs and a budget of k x p, the last one is the last step, whatever the batch size.
+    """
+    if period <= 1:
+        return period > 0
+    return nearest_step(nearest_step(done / period) * period) == done > 0
 
 
 class Options(Mapping[str, Scalar]):

@@ -5,6 +5,8 @@
 
 import os
 import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ import tests.typechecker  # noqa: E402, F401  (the hook names it and does not im
 # Where arrays flow, every annotated function and dataclass is checked as it is called. Before `research` is imported.
 ARRAYS_FLOW_IN = (
     *("data", "losses", "metrics", "models", "nn", "scaling", "tasks"),
-    *("training.optimizer", "training.parallel", "training.state", "training.step"),
+    *("training.batch_statistics", "training.groups", "training.optimizer", "training.parallel", "training.programs"),
+    *("training.state", "training.step"),
 )
 jaxtyping.install_import_hook([f"research.{package}" for package in ARRAYS_FLOW_IN], "tests.typechecker.check")
 
@@ -44,9 +47,20 @@ hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
+
+def _can_mount() -> bool:
+    """Whether this process may mount a tmpfs: root outside of a container that forbids it."""
+    with tempfile.TemporaryDirectory() as folder:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True).returncode == 0
+        if mounted:
+            subprocess.run(["umount", folder], check=True)
+    return mounted
+
+
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
 NEEDS = {
     "debian": ("dataset-fashion-mnist", FASHION_MNIST.exists),
+    "mount": ("root, to mount a small tmpfs", _can_mount),
     "chromium": ("chromium and chromium-driver", lambda: all(map(shutil.which, ("chromium", "chromedriver")))),
 }
 DESELECTED = pytest.StashKey[dict[str, int]]()

@@ -23,7 +23,7 @@ changes = st.fixed_dictionaries(
         "schedule.boundaries": st.lists(st.floats(0, 1), max_size=4).map(tuple),
         "budget.train": durations,
         "data.resolution": st.one_of(st.none(), st.integers(1, 600)),
-        "data.flip": st.booleans(),
+        "augmentation.flip": st.booleans(),
         "model.shortcut": st.sampled_from(["A", "B"]),
         "seed": st.integers(0, 2**31),
         "notes": st.text(),
@@ -65,10 +65,10 @@ def test_digest_ignores_key_order_and_cosmetic_fields():
 
 @pytest.mark.parametrize(
     ("text", "steps"),
-    [("500 steps", 500), ("500", 500), ("2 epochs", 936), ("1.5epochs", 702), ("1000 examples", 8), ("1 step", 1)],
+    [("500 steps", 500), ("500", 500), ("2 epochs", 938), ("1.5epochs", 703), ("1000 examples", 8), ("1 step", 1)],
 )
 def test_durations_in_steps(text, steps):
-    # 60,000 examples at batch 128: 468 whole steps an epoch.
+    # 60,000 examples at batch 128: 468.75 steps an epoch; 937.5 and 703.125 are rounded.
     assert Duration.parse(text).steps(examples=60_000, batch_size=128) == steps
 
 
@@ -127,14 +127,14 @@ class TestOverrides:
             "--model.shortcut",
             "B",
             "--budget.train=3epochs",
-            "--data.flip",
+            "--augmentation.flip",
             "true",
         ]
         cfg = overrides.apply(configs.replace(Config(), **{"model.name": "resnet20"}), words)
         assert cfg.optimizer.learning_rate == 0.2
         assert cfg.model.options["shortcut"] == "B"
         assert cfg.budget.train == Duration(3, "epochs")
-        assert cfg.data.flip is True
+        assert cfg.augmentation.flip is True
 
     def test_nothing_to_apply_changes_nothing(self):
         assert overrides.apply(Config(), []) == Config()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,17 @@ REFUSED = [
     (["inspect", "resnet21"], "resnet20"),
     (["inspect", "resnet20", "--shortcut", "D"], "shortcut"),
     (["inspect", "resnet50", "--resolution", "8"], "at least"),
+    (["inspect", "resnet20", "--out", "rate.svg"], "--schedule"),
+    (["inspect", "digitz", "--schedule"], "digits"),
+    (["inspect", "digits", "--schedule", "--num-classes", "7"], "--num-classes"),
+    (["inspect", "digits", "--schedule", "--out", "rate.pgn"], "nearest: .png"),
+    (["inspect", "digits", "--schedule", "--out", "rate"], ".svg"),
+    (["inspect", "digits", "--schedule", "--out", "nowhere/rate.svg"], "nowhere"),
+    (["inspect", "digits", "--schedule", "--out", "launch.py/rate.svg"], "launch.py"),
+    (["inspect", "digits", "--schedule", "--schedule.warmup", "99 epochs"], "schedule.warmup"),
+    (["inspect", "digits", "--schedule", "--schedule.nam", "cosine"], "--schedule.name"),
+    (["inspect", "digits", "--schedule", "--optimizer.groups", "con1=0"], "conv1"),
+    (["inspect", "digits", "--schedule", "--data.name", "digitz"], "digits"),
     (["study", "residual_vs_plan", "--workdir", "W"], "residual_vs_plain"),
     (["study", "residual_vs_plain", "--scale", "smal", "--workdir", "W"], "small"),
     (["study", "residual_vs_plain", "--filter", "nothing*", "--workdir", "W"], "nearest"),
@@ -129,6 +141,36 @@ def test_inspect_prints_exact_counts(capsys):
     assert json.loads(out)["params"] == 272_474  # He et al. 2015 table, option B
     code, out, _ = run(capsys, "inspect", "resnet20")
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_inspect_shows_a_learning_rate_without_training(tmp_path):
+    """In a process and a folder of its own: a table, then a figure whose path is the last line; no example is read."""
+    words = ["inspect", "digits:resnet8", "--schedule", "--optimizer.groups", "stem=0", "*/bias=2"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "launch.py", *words], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    *shown, last = done.stdout.splitlines()
+    assert last == "learning_rate.svg"
+    # 20 epochs of 1,438 images at 64 a step are 449.4 steps; half way down the cosine from 0.1, biases at twice that.
+    assert "449 steps" in shown[0]
+    rows = {line[:15].strip(): line[15:].split() for line in shown[2:]}
+    assert rows["factor"] == ["frozen", "2", "1"]
+    assert rows["end of warmup"] == ["22", "0.9791", "0", "0.2", "0.1"]
+    assert xml.etree.ElementTree.parse(tmp_path / last).getroot().tag.endswith("svg")
+    assert [path.name for path in tmp_path.iterdir()] == [last]
+
+
+def test_a_learning_rate_in_steps_needs_no_data(capsys, tmp_path):
+    words = ["inspect", "digits", "--schedule", "--data.name", "not_here", "--schedule.warmup", "10"]
+    words += ["--out", str(tmp_path / "rate.html"), "--json"]
+    code, out, _ = run(capsys, *words, "--budget.train", "100 steps")
+    shown = json.loads(out)
+    assert (code, shown["steps"], shown["epochs"]) == (0, 100, None)
+    assert "not_here" in shown["note"]
+    assert "<script" in Path(shown["figure"]).read_text()
+    code, _, err = run(capsys, *words, "--budget.train", "10 epochs")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "budget.train" in err
 
 
 TINY = [
@@ -305,7 +347,7 @@ def test_a_signal_stops_a_study_between_and_within_runs(tmp_path):
         "import sys, time, launch\n"
         "from research.training import parallel\n"
         "split = parallel.Layout.split\n"
-        "parallel.Layout.split = lambda self, feed: (time.sleep(0.1), split(self, feed))[1]\n"
+        "parallel.Layout.split = lambda self, feed, **more: (time.sleep(0.1), split(self, feed, **more))[1]\n"
         f"sys.exit(launch.main({words!r}))\n"
     )
     process = subprocess.Popen(

@@ -20,6 +20,7 @@ __all__ = [
     "Pipeline",
     "Resident",
     "Streaming",
+    "check_batch_size",
     "fingerprint",
     "info",
     "input_of",
@@ -64,6 +65,15 @@ def input_of(cfg: DataConfig, augmentation: AugmentationConfig) -> Literal["resi
         return cfg.input
     size = (described.train_examples + described.eval_examples) * math.prod(described.shape)
     return "streaming" if crops_files or size > RESIDENT else "resident"
+
+
+def check_batch_size(cfg: DataConfig, train_examples: int | None) -> None:
+    """Raise `UserError` where a batch is larger than the training split (None: unknown): some would be in it twice."""
+    if train_examples is not None and cfg.batch_size > train_examples:
+        raise UserError(
+            f"data.batch_size is {cfg.batch_size}, more than the {train_examples} training examples of {cfg.name}; "
+            "expected at most that"
+        )
 
 
 def pipeline(

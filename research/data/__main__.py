@@ -1,10 +1,15 @@
-"""`python -m research.data prepare NAME`: the one command of this project that may download or build a data set.
+"""`python -m research.data`: the one command of this project that may download, build or convert a data set.
 
-Needs the extra tfds-prepare (TensorFlow); reading what it wrote does not. `fashion_mnist` is built without internet
-from the files of Debian's dataset-fashion-mnist, into the same official set as from its own downloads.
+prepare NAME     by TensorFlow-Datasets, as array_record. Needs the extra tfds-prepare (TensorFlow); reading what it
+                 wrote does not. fashion_mnist is built without internet from the files of Debian's
+                 dataset-fashion-mnist, into the same official set as from its own downloads.
+convert FOLDER   TFRecords as array_record, without TensorFlow: a prepared set (which training also reads as it is)
+                 into another data directory, or train-* and validation-* as TensorFlow's ImageNet scripts write them
+                 into a set of the given name, for --data.name NAME --data.path DIR.
 """
 
 import argparse
+import functools
 import importlib.util
 import struct
 import sys
@@ -16,6 +21,7 @@ from typing import NoReturn
 from etils import epath
 
 from research.data import tfds
+from research.data.convert import Keys, prepared, raw
 from research.data.sources import SOURCES, fashion_files
 from research.errors import UserError, unknown
 
@@ -77,23 +83,71 @@ def prepare(name: str, *, data_dir: str | None = None, manual_dir: str | None = 
     return f"{name} is prepared in {builder.data_dir}"
 
 
+def convert(
+    folder: str, *, data_dir: str | None, name: str | None, keys: Keys = Keys(), classes: str | None = None
+) -> str:
+    """Convert a folder of TFRecords (`research.data.convert`), with lines of progress; returns where it is now."""
+    source = Path(folder).expanduser()
+    if not source.is_dir():
+        raise UserError(f"{source} is no folder; expected one of TFRecords")
+    report = functools.partial(print, flush=True)
+    if (source / "dataset_info.json").exists():
+        if name or classes or keys != Keys():
+            raise UserError(
+                f"{source} is a prepared set, which keeps its name, features and classes; expected no options"
+            )
+        where = prepared(source, data_dir, report)
+    elif name is None:
+        raise UserError(
+            f"{source} has no dataset_info.json, so it is no prepared set; expected --name NAME for the new one"
+        )
+    else:
+        where = raw(source, data_dir, name, report, keys=keys, classes=classes)
+    return f"converted: {where}"
+
+
+_USAGE = {
+    "prepare": "NAME [--data-dir DIR] [--manual-dir DIR]",
+    "convert": "FOLDER [--data-dir DIR] [--name NAME --image-key KEY --label-key KEY --first-label N --classes FILE]",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; expected: {self.prog} prepare NAME [--data-dir DIR] [--manual-dir DIR]")
+        verbs = [verb for verb in _USAGE if self.prog.endswith(f" {verb}")] or list(_USAGE)
+        usage = ", or ".join(f"python -m research.data {verb} {_USAGE[verb]}" for verb in verbs)
+        raise UserError(f"{message}; expected: {usage}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m research.data", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="{prepare,convert}")
+    where = "default: TFDS_DATA_DIR, else ~/tensorflow_datasets"
+    verb = verbs.add_parser("prepare", help="download or build a set of TensorFlow-Datasets")
+    verb.add_argument("name", help="fashion_mnist, cifar10, ...: any name of TensorFlow-Datasets (NAME/CONFIG:VERSION)")
+    verb.add_argument("--data-dir", help=where)
+    verb.add_argument("--manual-dir", help="files that TensorFlow-Datasets asks to be fetched by hand")
+    verb = verbs.add_parser("convert", help="TFRecords to array_record")
+    verb.add_argument("folder", help="a prepared set (with dataset_info.json), or train-*, validation-* of TFRecords")
+    verb.add_argument("--data-dir", help=f"where it goes; {where}")
+    verb.add_argument("--name", help="of the new set, where the folder is no prepared one")
+    verb.add_argument("--image-key", default=Keys.image, help="feature with the encoded image; default: %(default)s")
+    verb.add_argument("--label-key", default=Keys.label, help="feature with the class; default: %(default)s")
+    verb.add_argument("--first-label", type=int, default=Keys.first_label, help="of all; default: %(default)s")
+    verb.add_argument("--classes", metavar="FILE", help="a class name a line, in the order of the labels")
+    return parser
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command line; returns its exit code: 0, or 2 when the words or what is installed are wrong (one line)."""
-    parser = _Parser(prog="python -m research.data", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("verb", choices=["prepare"])
-    parser.add_argument(
-        "name", help="fashion_mnist, cifar10, ...: any name of TensorFlow-Datasets (NAME/CONFIG:VERSION)"
-    )
-    parser.add_argument("--data-dir", help="default: TFDS_DATA_DIR, else ~/tensorflow_datasets")
-    parser.add_argument("--manual-dir", help="files that TensorFlow-Datasets asks to be fetched by hand")
     try:
-        options = parser.parse_args(words)
-        print(prepare(options.name, data_dir=options.data_dir, manual_dir=options.manual_dir))
+        options = _parser().parse_args(words)
+        if options.verb == "prepare":
+            print(prepare(options.name, data_dir=options.data_dir, manual_dir=options.manual_dir))
+        else:
+            keys = Keys(options.image_key, options.label_key, options.first_label)
+            made = {"data_dir": options.data_dir, "name": options.name, "classes": options.classes}
+            print(convert(options.folder, keys=keys, **made))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

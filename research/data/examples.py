@@ -1,8 +1,11 @@
 """The examples that a `DataConfig` means: how many, of what shape, which of the stored ones, and their pixels."""
 
+import dataclasses
+import functools
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,54 +101,70 @@ def check_memory(info: DatasetInfo, available: int | None = None) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """The examples of one split that a config means: number i of them is `positions[i]` of the stored split."""
+    """The examples of one split that a config means: number i of them is `positions[i]` of the split `stored`.
 
-    examples: Examples
-    positions: np.ndarray
+    Pickles small: `positions` is None where it is all of them in their order, and a copy opens the files again.
+    """
+
+    config: DataConfig
+    stored: Split
+    count: int
+    positions: np.ndarray | None = None
+    opened: Examples | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
-        return len(self.positions)
+        return self.count
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"opened": None}
 
     def read(self, indices: np.ndarray) -> tuple[Images, np.ndarray]:
         """Images, not decoded, and labels of these examples, in their order."""
-        return self.examples.read(self.positions[indices])
+        if self.opened is None:
+            object.__setattr__(self, "opened", source(self.config).read(self.config, self.stored))
+        assert self.opened is not None
+        return self.opened.read(indices if self.positions is None else self.positions[indices])
 
 
 def parts(cfg: DataConfig, info: DatasetInfo) -> dict[Split, Part]:
     """Both splits that `cfg` means. Raises `UserError`."""
     train = source(cfg).read(cfg, "train")
-    positions = np.arange(train.count)
+    positions = None
     if cfg.validation:
         positions, held = splits.hold_out(train.labels(), info.num_classes, info.eval_examples, "validation")
-        evaluation = Part(train, held)
+        evaluation = Part(cfg, "train", len(held), held, train)
     else:
-        test = source(cfg).read(cfg, "eval")
-        evaluation = Part(test, np.arange(test.count))
+        evaluation = Part(cfg, "eval", info.eval_examples, None, source(cfg).read(cfg, "eval"))
     if cfg.train_examples is not None:
+        positions = np.arange(train.count) if positions is None else positions
         rest = train.labels()[positions]
         positions = positions[splits.subset(rest, info.num_classes, cfg.train_examples, "subset")]
-    return {"train": Part(train, positions), "eval": evaluation}
+    return {"train": Part(cfg, "train", info.train_examples, positions, train), "eval": evaluation}
 
 
 def pixels(image: np.ndarray | Encoded) -> np.ndarray:
     """An image as stored, decoded: uint8 "h w c". Raises `UnreadableImage`."""
     if isinstance(image, np.ndarray):
         return image
-    try:
-        data = image.read()
-    except OSError as error:
-        raise transforms.UnreadableImage(f"{image.where} cannot be read: {error.strerror}") from error
-    return transforms.decode(data, image.channels, image.where)
+    return transforms.decode(transforms.contents(image), image.channels, image.where)
 
 
-def readable(image: np.ndarray | Encoded, cfg: DataConfig) -> np.ndarray | None:
-    """`pixels`; where that fails and data.corrupt is `skip`, None, and a warning that names the image."""
+_named: set[str] = set()  # messages of unreadable images that this process has given
+
+
+def readable(made: Callable[[], np.ndarray], cfg: DataConfig) -> np.ndarray | None:
+    """What `made` gives; where it cannot read an image and data.corrupt is `skip`, None, and a warning that names it.
+
+    Raises `UserError` where data.corrupt is `refuse`.
+    """
     try:
-        return pixels(image)
+        return made()
     except transforms.UnreadableImage as error:
         if cfg.corrupt == "refuse":
             raise UserError(f"{error}; data.corrupt=skip leaves such images out") from error
-        _log.warning("%s; it counts as no example", error)
+        if str(error) not in _named:
+            _named.add(str(error))
+            _log.warning("%s; it counts as no example", error)
         return None
 
 
@@ -161,6 +180,71 @@ def fitted(image: np.ndarray, cfg: DataConfig, info: DatasetInfo) -> np.ndarray:
             f"set data.resolution (pixels)"
         )
     return transforms.to_channels(image, info.shape[2])
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(cores(), "decode")
+
+
+CHUNK = 512  # examples read before they are decoded, where a whole split is gone through
+_SHARE = 8  # images at least that a thread takes at a time: small ones are decoded faster than a thread is woken
+
+
+def arrays(
+    part: Part,
+    indices: np.ndarray,
+    info: DatasetInfo,
+    make: Callable[[int, np.ndarray | Encoded], np.ndarray] | None = None,
+    *,
+    threads: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images uint8 [n h w c], labels [n] or [n k], and which are sound, float32 [n]; the others are zeros.
+
+    `make(i, image)` makes number i of them from the image as stored (default: `fitted`). Raises `UserError` where one
+    cannot be read and data.corrupt is `refuse`, and what `make` raises.
+    """
+    cfg = part.config
+    images, labels = part.read(indices)
+    sound = np.ones(len(indices), np.float32)
+    if make is None and isinstance(images, np.ndarray) and images.shape[1:] == info.shape and _kept(cfg):
+        return np.ascontiguousarray(images), labels, sound
+    array = np.zeros((len(indices), *info.shape), np.uint8)
+
+    def one(number: int) -> np.ndarray:
+        return make(number, images[number]) if make else fitted(pixels(images[number]), cfg, info)
+
+    def some(numbers: range) -> None:
+        for number in numbers:
+            made = readable(functools.partial(one, number), cfg)
+            if made is None:
+                sound[number] = 0
+            else:
+                array[number] = made
+
+    numbers = range(len(indices))
+    share = max(_SHARE, -(-len(numbers) // (4 * threads)))  # four for each: some images take longer
+    if threads == 1 or len(numbers) <= share:
+        some(numbers)
+    else:
+        list(_pool().map(some, [numbers[i : i + share] for i in numbers[::share]]))
+    return array, labels, sound
+
+
+def everything(part: Part, indices: np.ndarray, info: DatasetInfo) -> Iterator[tuple[np.ndarray, ...]]:
+    """`arrays` of a chunk after the other of these examples, by all cores."""
+    for start in range(0, len(indices), CHUNK):
+        yield arrays(part, indices[start : start + CHUNK], info, threads=cores())
+
+
+def _kept(cfg: DataConfig) -> bool:
+    """Whether fitting leaves an image that has the size already as it is."""
+    return cfg.resolution is None or cfg.fit == "pad" or round(cfg.resolution / cfg.crop_fraction) == cfg.resolution
 
 
 def spaced(info: DatasetInfo) -> np.ndarray:

@@ -11,7 +11,7 @@ several takes its rows of each batch: neither the number of hosts nor of devices
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -42,10 +42,10 @@ class Pipeline(Protocol):
     def resident(self) -> dict[str, Any]:
         """NumPy arrays that every device needs: the first argument of `fetch`."""
 
-    def train(self, start_step: int) -> Iterator[Feed]:
+    def train(self, start_step: int) -> Generator[Feed, None, None]:
         """Endless feeds, this host's rows of each batch, from step `start_step` on: the tail of those from step 0."""
 
-    def evaluate(self, split: Split, batch_size: int) -> Iterator[Feed]:
+    def evaluate(self, split: Split, batch_size: int) -> Generator[Feed, None, None]:
         """Feeds with every example of the split exactly once, in order; the last is padded with mask 0."""
 
     def fetch(self, resident: dict[str, Any], feed: Any, *, split: Split, augment: bool) -> Batch:
@@ -102,9 +102,11 @@ def as_batch(
     """A batch from its uint8 images, labels and feed: augmented as `cfg` says (None: not), normalised, mixed.
 
     What is drawn for an example is fixed by (seed, epoch, index); only mixing looks at another example, its neighbour.
+    Where the mask is 0 the image is the mean colour, so that batch statistics hardly see what is no example.
     """
     mean, std = jnp.asarray(resident["mean"]), jnp.asarray(resident["std"])
-    images, mask = images.astype(jnp.float32), jnp.asarray(feed["mask"])
+    mask = jnp.asarray(feed["mask"])
+    images = jnp.where(mask[:, None, None, None] > 0, images.astype(jnp.float32), mean[None, None, None])
     if cfg is None:
         images = transforms.normalise(images, mean, std)
     else:
@@ -138,7 +140,7 @@ class Resident:
     resident: dict[str, Any] = dataclasses.field(repr=False, compare=False)
     sound: dict[str, np.ndarray] = dataclasses.field(repr=False, compare=False)
 
-    def train(self, start_step: int) -> Iterator[Feed]:
+    def train(self, start_step: int) -> Generator[Feed, None, None]:
         """Endless feeds from `start_step` on."""
         step = start_step
         while True:
@@ -146,7 +148,7 @@ class Resident:
             yield {**rows, "mask": self.sound["train"][rows["index"]]}
             step += 1
 
-    def evaluate(self, split: Split, batch_size: int) -> Iterator[Feed]:
+    def evaluate(self, split: Split, batch_size: int) -> Generator[Feed, None, None]:
         """Every example of the split once, in order; padding repeats example 0 with mask 0."""
         count = len(self.sound[split])
         for number in range(-(-count // batch_size)):
@@ -164,7 +166,7 @@ def resident(cfg: DataConfig, augmentation: AugmentationConfig, *, seed: int, ho
     """Load `cfg`'s data into memory. Raises `UserError`: what `info` does, a damaged image, or no room."""
     described = examples.info(cfg)
     examples.check_memory(described)
-    loaded = {split: _load(part, cfg, described) for split, part in examples.parts(cfg, described).items()}
+    loaded = {split: _load(part, described) for split, part in examples.parts(cfg, described).items()}
     arrays: dict[str, Any] = {split: {"image": i, "label": labels} for split, (i, labels, _) in loaded.items()}
     sound: dict[str, np.ndarray] = {split: kept for split, (_, _, kept) in loaded.items()}
     chosen = examples.spaced(described)
@@ -174,23 +176,11 @@ def resident(cfg: DataConfig, augmentation: AugmentationConfig, *, seed: int, ho
     return Resident(cfg, augmentation, described, seed, host, {**arrays, **constants, "seed": seed_words(seed)}, sound)
 
 
-_CHUNK = 512  # examples read before they are decoded
-
-
-def _load(part: examples.Part, cfg: DataConfig, info: DatasetInfo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _load(part: examples.Part, info: DatasetInfo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Images uint8 [n h w c], labels [n] or [n k], and which are sound, float32 [n], of one split."""
-    images, labels = part.read(np.arange(len(part))[:_CHUNK])
-    if isinstance(images, np.ndarray) and images.shape[1:] == info.shape:
-        images, labels = part.read(np.arange(len(part)))
-        return np.ascontiguousarray(images), labels, np.ones(len(part), np.float32)
-    array, sound, found = np.zeros((len(part), *info.shape), np.uint8), np.ones(len(part), np.float32), []
-    for start in range(0, len(part), _CHUNK):
-        images, labels = part.read(np.arange(start, min(start + _CHUNK, len(part))))
-        found.append(labels)
-        for number, image in enumerate(images, start):
-            whole = examples.readable(image, cfg)
-            if whole is None:
-                sound[number] = 0
-            else:
-                array[number] = examples.fitted(whole, cfg, info)
-    return array, np.concatenate(found), sound
+    array, found, start = np.empty((len(part), *info.shape), np.uint8), [], 0
+    for images, labels, sound in examples.everything(part, np.arange(len(part)), info):
+        array[start : start + len(images)] = images
+        start += len(images)
+        found.append((labels, sound))
+    return array, np.concatenate([labels for labels, _ in found]), np.concatenate([sound for _, sound in found])

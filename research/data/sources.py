@@ -164,10 +164,13 @@ def _folder_info(cfg: DataConfig) -> Stored:
     for name, _ in evaluation:
         if name not in names:
             raise unknown(f"class in the evaluation folder of {cfg.path}", name, names)
-    first = next(files[0] for _, files in train if files)
-    height, width = transforms.decode(first.read_bytes(), 3, str(first)).shape[:2]
+    shape: tuple[int | None, int | None, int] = (None, None, 3)
+    if cfg.resolution is None:
+        first = next(files[0] for _, files in train if files)
+        with transforms.opened(first.read_bytes(), str(first)) as image:
+            shape = (image.height, image.width, 3)
     sizes = [sum(len(files) for _, files in part) for part in (train, evaluation)]
-    return Stored((height, width, 3), names, train_examples=sizes[0], eval_examples=sizes[1], uniform=False)
+    return Stored(shape, names, train_examples=sizes[0], eval_examples=sizes[1], uniform=False)
 
 
 def _folder(cfg: DataConfig, split: Split) -> Examples:

@@ -1,4 +1,4 @@
-"""Any prepared TensorFlow-Datasets set, read through the random access of its data source; nothing is downloaded here.
+"""Any prepared TensorFlow-Datasets set, by random access: as array_record, parquet or TFRecord. Nothing is downloaded.
 
 The prepared folder is looked for first: an unprepared set would otherwise be downloaded, or fail with an error about
 TFRECORD. TensorFlow is never imported, and tensorflow_datasets (0.6 s) only where it is used.
@@ -7,14 +7,16 @@ TFRECORD. TensorFlow is never imported, and tensorflow_datasets (0.6 s) only whe
 import functools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from research.config import DataConfig
+from research.data import tfrecord
 from research.data.stored import Encoded, Examples, Source, Split, Stored
+from research.data.transforms import UnreadableImage
 from research.errors import UserError
 
 _NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
@@ -88,7 +90,7 @@ def _builder(folder: str) -> Any:
 
     builder = tfds.builder_from_directory(folder)
     stored_as = builder.info.file_format.value
-    if stored_as not in ("array_record", "parquet"):
+    if stored_as not in ("array_record", "parquet", "tfrecord"):
         raise UserError(
             f"{folder} is prepared as {stored_as}, which has no random access; expected array_record: "
             f"move it away and run {command(builder.info.full_name.rsplit('/', 1)[0], None)}"
@@ -161,9 +163,60 @@ def _multi_hot(indices: list[Any], num_classes: int) -> np.ndarray:
     return labels
 
 
-def _records(source: Any, positions: np.ndarray) -> Iterator[dict[str, Any]]:
+Record = dict[str, Any] | UnreadableImage  # an example by feature, or what is wrong with its record
+
+
+class _Deserialized:
+    """The records of a TFRecord set as TFDS's own data source gives those of the other formats."""
+
+    def __init__(self, builder: Any, split: str, decoders: Any) -> None:
+        stored = builder.info.splits[split]
+        self.records = tfrecord.Records(tuple(map(os.fspath, stored.filepaths)), tuple(stored.shard_lengths))
+        self.example = functools.partial(builder.info.features.deserialize_example_np, decoders=decoders)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, number: int) -> Any:
+        return self.example(self.records.read(number))
+
+    def __getitems__(self, numbers: list[int]) -> list[Any]:
+        return [self[number] for number in numbers]
+
+
+def _opened(builder: Any, split: str, decoders: Any) -> Any:
+    """The data source of a split. Raises `UserError` where its files cannot be what dataset_info.json says."""
+    try:
+        if builder.info.file_format.value == "tfrecord":
+            return _Deserialized(builder, split, decoders)
+        return builder.as_data_source(split=split, decoders=decoders)
+    except (RuntimeError, OSError) as error:
+        raise UserError(
+            f"a file of {builder.data_dir}, split {split}, is missing, damaged or cut short: {error}"
+        ) from error
+
+
+def _records(source: Any, positions: np.ndarray, where: str) -> Iterator[Record]:
+    """Examples in their order, read many at a time; one at a time where that fails, to learn which is damaged."""
     for start in range(0, len(positions), _CHUNK):
-        yield from source.__getitems__(positions[start : start + _CHUNK].tolist())
+        numbers = positions[start : start + _CHUNK].tolist()
+        try:
+            yield from source.__getitems__(numbers)
+        except (RuntimeError, UnreadableImage):
+            yield from (_one(source, number, where) for number in numbers)
+
+
+def _one(source: Any, number: int, where: str) -> Record:
+    try:
+        return source[number]
+    except UnreadableImage as error:
+        return error
+    except RuntimeError as error:  # array_record's
+        return UnreadableImage(f"example {number} of {where} is damaged: {error}")
+
+
+def _raise(error: UnreadableImage) -> bytes:
+    raise error
 
 
 def _read(cfg: DataConfig, split: Split, evaluation: str | None = None) -> Examples:
@@ -175,11 +228,15 @@ def _read(cfg: DataConfig, split: Split, evaluation: str | None = None) -> Examp
     image, label, several = _keys(builder)
     # TFDS decodes no image: reading labels then touches no pixel, and Pillow decodes for every source alike.
     skip = {key: decode.SkipDecoding() for key, kind in builder.info.features.items() if isinstance(kind, kinds.Image)}
-    source = builder.as_data_source(split=_splits(builder, evaluation)[split], decoders=skip)
+    name = _splits(builder, evaluation)[split]
+    assert name is not None  # `info` asks for data.validation where there is no evaluation split
+    source = _opened(builder, name, skip)
     num_classes, where = len(stored.class_names), f"{builder.data_dir}, split {split}"
 
-    def labels(records: Iterable[dict[str, Any]]) -> np.ndarray:
-        values = [record[label] for record in records]
+    def labels(records: Iterable[Record]) -> np.ndarray:
+        """Of a damaged record the label is lost too: it counts as of the first class, or as of none of several."""
+        nothing: Any = [] if several else 0
+        values = [nothing if isinstance(record, UnreadableImage) else record[label] for record in records]
         if several:
             return _multi_hot(values, num_classes)
         found = np.asarray(values, np.int32).reshape(-1)
@@ -187,15 +244,18 @@ def _read(cfg: DataConfig, split: Split, evaluation: str | None = None) -> Examp
             raise UserError(f"{where} has examples without a label; expected labels from 0 to {num_classes - 1}")
         return found
 
-    def read(positions: np.ndarray) -> tuple[list[Encoded], np.ndarray]:
-        records = list(_records(source, positions))
-        images = [
-            Encoded(functools.partial(bytes, record[image]), stored.shape[2], f"example {position} of {where}")
-            for position, record in zip(positions, records, strict=True)
-        ]
-        return images, labels(records)
+    def encoded(position: int, record: Record) -> Encoded:
+        if isinstance(record, UnreadableImage):
+            data: Callable[[], bytes] = functools.partial(_raise, record)
+        else:
+            data = functools.partial(bytes, record[image])
+        return Encoded(data, stored.shape[2], f"example {position} of {where}")
 
-    return Examples(len(source), lambda: labels(_records(source, np.arange(len(source)))), read)
+    def read(positions: np.ndarray) -> tuple[list[Encoded], np.ndarray]:
+        records = list(_records(source, positions, where))
+        return list(map(encoded, positions.tolist(), records)), labels(records)
+
+    return Examples(len(source), lambda: labels(_records(source, np.arange(len(source)), where)), read)
 
 
 def _files(cfg: DataConfig) -> dict[str, epath.Path]:

@@ -3,12 +3,17 @@
 Host functions take and return uint8 NumPy images "h w c". What is drawn anew for each example is in `augmentations`.
 """
 
+import contextlib
 import io
+import math
+import struct
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Array, Float, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from research.data.stored import Encoded
 from research.errors import UserError
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -18,22 +23,57 @@ class UnreadableImage(UserError):
     """A file or record that should be an image and cannot be decoded."""
 
 
-def decode(data: bytes, channels: int, where: str) -> UInt8[np.ndarray, "h w {channels}"]:
-    """An encoded image (PNG, JPEG, ...) with 1, 3 or 4 channels. Raises `UnreadableImage`: `where` it came from."""
+def contents(image: Encoded) -> bytes:
+    """The bytes of an image's file or record. Raises `UnreadableImage`."""
+    try:
+        return image.read()
+    except OSError as error:
+        raise UnreadableImage(f"{image.where} cannot be read: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def opened(data: bytes, where: str) -> Iterator[Image.Image]:
+    """An encoded image, of which only the header is read so far. Raises `UnreadableImage` whenever it turns out bad."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            pixels = np.asarray(image if image.mode == _MODES[channels] else image.convert(_MODES[channels]))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            yield image
+    except (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError) as error:
         raise UnreadableImage(f"{where} is not a readable image, or is cut short") from error
+
+
+def in_mode(image: Image.Image, channels: int) -> Image.Image:
+    """The image as grey, RGB or RGBA (1, 3 or 4 channels), 8 bits each; of 16 bits the high 8."""
+    if image.mode.startswith("I;16"):  # Pillow's own conversion would saturate
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image if image.mode == _MODES[channels] else image.convert(_MODES[channels])
+
+
+def decode(data: bytes, channels: int, where: str) -> UInt8[np.ndarray, "h w {channels}"]:
+    """An encoded image (PNG, JPEG, ...) with 1, 3 or 4 channels. Raises `UnreadableImage`: `where` it came from."""
+    with opened(data, where) as image:
+        pixels = np.asarray(in_mode(image, channels))
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
-def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear with antialiasing: Pillow's filter widens with the reduction. One channel at a time, or RGB at once."""
-    if image.shape[-1] not in (1, 3):
-        return np.concatenate([_resize(image[..., i : i + 1], height, width) for i in range(image.shape[-1])], axis=-1)
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)).reshape(height, width, -1)
+def resample(
+    picture: Image.Image, height: int, width: int, box: tuple[float, float, float, float] | None = None
+) -> UInt8[np.ndarray, "{height} {width} c"]:
+    """The `box` (left, top, right, bottom; default: all) of a picture at a new size: bilinear, antialiased.
+
+    Pillow's filter widens with the reduction. It sees nothing outside the box, and no colour through transparency.
+    """
+    if box is not None:
+        left, top, right, bottom = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
+        picture = picture.crop((left, top, right, bottom))
+        box = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+    bands = picture.split() if picture.mode in ("LA", "RGBA") else (picture,)
+    resized = [np.asarray(band.resize((width, height), Image.Resampling.BILINEAR, box=box)) for band in bands]
+    return resized[0].reshape(height, width, -1) if len(bands) == 1 else np.stack(resized, axis=-1)
+
+
+def pictured(image: UInt8[np.ndarray, "h w c"]) -> Image.Image:
+    """An image of 1 to 4 channels as Pillow's."""
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
 def resize(
@@ -45,7 +85,7 @@ def resize(
     if (height, width) != (short, short):
         scale = short / min(height, width)
         height, width = max(round(height * scale), short), max(round(width * scale), short)
-        image = _resize(image, height, width)
+        image = resample(pictured(image), height, width)
     top, left = (height - resolution) // 2, (width - resolution) // 2
     return image[top : top + resolution, left : left + resolution]
 

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from research.models import Variant
-from research.nn.blocks import BasicBlock, Bottleneck, Shortcut, with_shortcut
+from research.nn.blocks import BasicBlock, Bottleneck, Shortcut, check_stochastic_depth, with_shortcut
 from research.nn.layers import BatchNorm, Builder, Conv, Dtype
 from research.nn.trunk import Stage, Stem, Trunk
-from research.values import Count, Natural
+from research.values import Count, Fraction, Natural
 
 STEM = functools.partial(Stem, kernel=7, stride=2, pool=True)
 BOTTLENECK_V1 = functools.partial(Bottleneck, stride_on="1x1")
@@ -35,12 +35,14 @@ def resnet(
     num_classes: Natural = 1000,
     width: Count = 64,
     shortcut: Shortcut = "B",
+    stochastic_depth: Fraction = 0.0,
     conv: Builder = Conv,
     norm: Builder = BatchNorm,
     act: Callable[[Array], Array] = nn.relu,
     dtype: Dtype = jnp.float32,
 ) -> Trunk:
     """The network of one column of table 1: four stages whose `width` doubles each time and whose resolution halves."""
+    check_stochastic_depth(stochastic_depth, shortcut)
     strides = (1, 2, 2, 2)
     rows = enumerate(zip(blocks, strides, strict=True))
     return Trunk(
@@ -53,6 +55,7 @@ def resnet(
         norm=norm,
         act=act,
         minimum=TOTAL_STRIDE,
+        stochastic_depth=stochastic_depth,
         dtype=dtype,
     )
 

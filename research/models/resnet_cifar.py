@@ -18,10 +18,10 @@ from jaxtyping import Array
 
 from research.errors import UserError
 from research.models import Variant
-from research.nn.blocks import BasicBlock, Shortcut, with_shortcut
+from research.nn.blocks import BasicBlock, Shortcut, check_stochastic_depth, with_shortcut
 from research.nn.layers import BatchNorm, Builder, Conv, Dtype
 from research.nn.trunk import Stage, Trunk
-from research.values import Count, Natural
+from research.values import Count, Fraction, Natural
 
 INPUT_SHAPE = (32, 32, 3)
 TOTAL_STRIDE = 4
@@ -39,12 +39,14 @@ def cifar_resnet(
     num_classes: Natural = 10,
     width: Count = 16,
     shortcut: Shortcut = "A",
+    stochastic_depth: Fraction = 0.0,
     conv: Builder = Conv,
     norm: Builder = BatchNorm,
     act: Callable[[Array], Array] = nn.relu,
     dtype: Dtype = jnp.float32,
 ) -> Trunk:
     """The network of section 4.2 with `depth` = 6n + 2 weighted layers: n blocks at each of three resolutions."""
+    check_stochastic_depth(stochastic_depth, shortcut)
     blocks = (depth - 2) // 6
     return Trunk(
         stem_width=width,
@@ -55,6 +57,7 @@ def cifar_resnet(
         norm=norm,
         act=act,
         minimum=TOTAL_STRIDE,
+        stochastic_depth=stochastic_depth,
         dtype=dtype,
     )
 

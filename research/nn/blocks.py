@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from research.errors import unknown
-from research.nn.layers import BatchNorm, Builder, Conv, Dtype, configured
+from research.errors import UserError, unknown
+from research.nn.layers import BatchNorm, Builder, Conv, Dtype, configured, drop_path
 
 Shortcut = Literal["A", "B", "C", "none"]
 SHORTCUTS: tuple[str, ...] = get_args(Shortcut)
@@ -62,6 +62,7 @@ class BasicBlock(nn.Module):
     conv: Builder = Conv
     norm: Builder = BatchNorm
     act: Callable[[Array], Array] = nn.relu
+    drop_path: float = 0.0
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -70,6 +71,7 @@ class BasicBlock(nn.Module):
         conv, norm = configured(self.conv, self.norm, dtype=self.dtype, train=train)
         y = self.act(norm(name="norm1")(conv(self.width, 3, self.stride, name="conv1")(x)))
         y = norm(name="norm2")(conv(self.width, 3, name="conv2")(y))
+        y = drop_path(self, y, self.drop_path, train=train)
         return self.act(add_shortcut(x, y, stride=self.stride, option=self.shortcut, conv=conv, norm=norm))
 
 
@@ -88,6 +90,7 @@ class Bottleneck(nn.Module):
     conv: Builder = Conv
     norm: Builder = BatchNorm
     act: Callable[[Array], Array] = nn.relu
+    drop_path: float = 0.0
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -98,6 +101,7 @@ class Bottleneck(nn.Module):
         y = self.act(norm(name="norm1")(conv(self.width, 1, first, name="conv1")(x)))
         y = self.act(norm(name="norm2")(conv(self.width, 3, second, name="conv2")(y)))
         y = norm(name="norm3")(conv(self.expansion * self.width, 1, name="conv3")(y))
+        y = drop_path(self, y, self.drop_path, train=train)
         return self.act(add_shortcut(x, y, stride=self.stride, option=self.shortcut, conv=conv, norm=norm))
 
 
@@ -105,3 +109,9 @@ class Bottleneck(nn.Module):
 def with_shortcut(block: Builder, shortcut: str) -> Builder:
     """`block` with its shortcut option; the same object each time, so that equal networks compare equal."""
     return functools.partial(block, shortcut=shortcut)
+
+
+def check_stochastic_depth(rate: float, shortcut: str) -> None:
+    """Raise `UserError` where blocks without a shortcut would be dropped: nothing would be left of the image."""
+    if rate and shortcut == "none":
+        raise UserError(f"stochastic_depth is {rate:g}, and a plain network has no shortcut to leave; expected 0")

@@ -127,3 +127,17 @@ def average_pool(
 def global_average_pool(x: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
     """Mean over all spatial axes, in float32 (Lin et al. 2013, arXiv:1312.4400, section 3.2)."""
     return jnp.mean(x, axis=range(1, x.ndim - 1), dtype=jnp.float32)
+
+
+def drop_path(
+    module: nn.Module, x: Float[Array, "b *space c"], rate: float, *, train: bool
+) -> Float[Array, "b *space c"]:
+    """In training, zero for each example with probability `rate`, else x / (1 - rate); x itself otherwise.
+
+    Stochastic depth (Huang et al. 2016, arXiv:1603.09382), scaled in training instead of at test time, so that both
+    have one mean. Draws from the `dropout` stream of `module`.
+    """
+    if not train or rate == 0:
+        return x
+    kept = jax.random.bernoulli(module.make_rng("dropout"), 1 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))
+    return jnp.where(kept, x / (1 - rate), jnp.zeros_like(x))

@@ -7,6 +7,7 @@ forward and the two of the gradient. Rate and bandwidth are measured constants (
 device, the same for every network, so expect a factor of 1.5 either way; a kind without a row has no prediction.
 """
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -104,15 +105,12 @@ def _is_here(name: str) -> bool:
 
 def counts(config: Config, data: Data) -> dict[str, int]:
     """Exact macs, params and activations of the network for one example. Raises `UserError`."""
+    from research import data as datasets
     from research import models
     from research.scaling import complexity
 
     models.check_input(config.model.name, data.shape)
-    if data.train_examples is not None and config.data.batch_size > data.train_examples:
-        raise UserError(
-            f"data.batch_size is {config.data.batch_size}, more than the {data.train_examples} training examples of "
-            f"{config.data.name}; expected at most that"
-        )
+    datasets.check_batch_size(config.data, data.train_examples)
     num_classes = config.model.num_classes or data.num_classes
     model = models.create(config.model.name, num_classes=num_classes, **config.model.options)
     cost = complexity.count(model, (1, *data.shape))
@@ -125,8 +123,8 @@ def seconds(config: Config, data: Data, cost: dict[str, int], speed: Speed | Non
     if speed is None or (data.train_examples is None and budget.train.unit == "epochs"):
         return None
     length = {"examples": data.train_examples or 0, "batch_size": batch}
-    steps, every = budget.train.steps(**length), budget.eval_every.steps(**length)
-    evaluations = -(-steps // every) if every else 1
+    steps, every = budget.train.steps(**length), budget.eval_every.exact(**length)
+    evaluations = math.ceil(steps / every) if every else 1
     evaluated = (data.eval_examples or 0) + (data.train_examples or 0) * config.data.eval_on_train
     passes = 3 * steps * batch + evaluations * evaluated
     return passes * (cost["macs"] / speed.macs + cost["activations"] / speed.activations)

@@ -40,6 +40,7 @@ def describe(resolved: Resolved) -> dict[str, Any]:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": cfg.precision.matmul,
         "determinism": {
+            "asked_for": cfg.precision.deterministic,  # on GPUs: xla_gpu_deterministic_ops, given to the compiler
             "jax_threefry_partitionable": bool(jax.config.values["jax_threefry_partitionable"]),
             "xla_gpu_deterministic_ops": "--xla_gpu_deterministic_ops=true" in os.environ.get("XLA_FLAGS", ""),
         },

@@ -1,33 +1,27 @@
 """Evaluation: every example of a split once, padding masked, statistics merged on the device."""
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from etils import epath
 
 from research import config as configs
 from research import data
 from research.data.stored import Split
 from research.errors import UserError
-from research.training import parallel, record, resolve, state, step
+from research.training import batch_statistics, parallel, record, resolve, state, step
 from research.training.checkpoint import Checkpoints
+from research.training.programs import first, state_shapes, zeros
 from research.training.resolve import Resolved
 
 PyTree = Any
-
-
-def zeros(resolved: Resolved, pipeline: data.Pipeline, *, train: bool) -> PyTree:
-    """The task's statistics of no examples."""
-    task, size = resolved.task, resolved.config.data.batch_size
-    outputs = jax.ShapeDtypeStruct((size, task.num_outputs), jnp.float32)
-    feed = next(iter(pipeline.train(0)))
-    batch = jax.eval_shape(lambda r, f: pipeline.fetch(r, f, split="train", augment=False), pipeline.resident, feed)
-    shapes = jax.eval_shape(lambda o, b: task.statistics(o, b, train=train), outputs, batch)
-    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+Feeds = Generator[data.Feed, None, None]
 
 
 @dataclass
@@ -46,7 +40,7 @@ class Evaluator:
         evaluate = step.eval_step(
             self.resolved.model, task, self.pipeline.fetch, split=self.split, axis_name=layout.axis_name
         )
-        feed = next(iter(self._feeds()))
+        feed = first(self._feeds())
         self._zeros = zeros(self.resolved, self.pipeline, train=False)
         example = (like, self.resident, layout.split(feed), layout.replicate(self._zeros))
         self.compiled = layout.compile_eval(evaluate, *example)
@@ -54,14 +48,83 @@ class Evaluator:
     def __call__(self, current: state.TrainState) -> dict[str, Any]:
         """The task's values over the split."""
         layout = self.resolved.layout
-        statistics = layout.replicate(jax.tree.map(jnp.zeros_like, self._zeros))  # fresh: the step consumes them
-        for feed in self._feeds():
-            statistics = self.compiled(current, self.resident, layout.split(feed), statistics)
+        statistics = layout.replicate(jax.tree.map(np.zeros_like, self._zeros))  # fresh: the step consumes them
+        with contextlib.closing(self._feeds()) as feeds:
+            for feed in feeds:
+                statistics = self.compiled(current, self.resident, layout.split(feed), statistics)
         return self.resolved.task.values(parallel.host(statistics))
 
-    def _feeds(self) -> Iterator[PyTree]:
+    def _feeds(self) -> Feeds:
         size = parallel.fit_batch(self.resolved.layout, self.resolved.config.data.eval_batch_size)
         return self.pipeline.evaluate(self.split, size)
+
+
+@dataclass
+class Reestimator:
+    """Compiled estimation of batch statistics from the run's first training batches (`batch_statistics`)."""
+
+    resolved: Resolved
+    pipeline: data.Pipeline
+    resident: PyTree
+
+    def compile(self, like: state.TrainState) -> None:
+        """Compile for states shaped as `like`."""
+        layout = self.resolved.layout
+        moments = batch_statistics.moments_step(self.resolved.model, self.pipeline.fetch, axis_name=layout.axis_name)
+        feed = layout.split(first(self.pipeline.train(0)))
+        self.compiled = layout.compile_eval(moments, like, self.resident, feed, self._zeros(like))
+
+    def __call__(self, current: state.TrainState) -> state.TrainState:
+        """`current` with statistics that belong to its weights."""
+        batches, sums = self.resolved.config.evaluation.batch_norm_batches, self._zeros(current)
+        with contextlib.closing(self.pipeline.train(0)) as feeds:
+            for feed in itertools.islice(feeds, batches):
+                sums = self.compiled(current, self.resident, self.resolved.layout.split(feed), sums)
+        found = batch_statistics.settled(parallel.host(sums), batches)
+        return current.replace(batch_stats=self.resolved.layout.place(found))
+
+    def _zeros(self, like: state.TrainState) -> PyTree:
+        return self.resolved.layout.replicate(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.batch_stats))
+
+
+class Evaluation:
+    """All that is evaluated of a state: `eval`, `eval_train` where asked for, and `eval_ema` of the averaged weights.
+
+    `other`: pipeline and placed arrays of another data set, whose evaluation split then takes the place of the run's.
+    """
+
+    def __init__(
+        self,
+        resolved: Resolved,
+        pipeline: data.Pipeline,
+        resident: PyTree,
+        other: tuple[data.Pipeline, PyTree] | None = None,
+    ) -> None:
+        cfg = resolved.config
+        self._ema = bool(cfg.optimizer.ema_decay)
+        self._evaluators = {"eval": Evaluator(resolved, *(other or (pipeline, resident)), "eval")}
+        if cfg.data.eval_on_train and other is None:
+            self._evaluators["eval_train"] = Evaluator(resolved, pipeline, resident, "train")
+        reestimate = cfg.evaluation.batch_norm_batches > 0
+        self._reestimator = Reestimator(resolved, pipeline, resident) if reestimate else None
+
+    def compile(self, like: state.TrainState) -> None:
+        """Compile for states shaped as `like`."""
+        for evaluator in self._evaluators.values():
+            evaluator.compile(like)
+        if self._reestimator is not None:
+            self._reestimator.compile(like)
+
+    def __call__(self, current: state.TrainState) -> dict[str, dict[str, Any]]:
+        """Prefix -> the task's values."""
+        settled = self._settled(current)
+        values = {prefix: evaluator(settled) for prefix, evaluator in self._evaluators.items()}
+        if self._ema:
+            values["eval_ema"] = self._evaluators["eval"](self._settled(current.averaged))
+        return values
+
+    def _settled(self, current: state.TrainState) -> state.TrainState:
+        return current if self._reestimator is None else self._reestimator(current)
 
 
 def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str | None = None) -> Mapping[str, Any]:
@@ -77,17 +140,20 @@ def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str 
         folder, cfg.checkpointing, higher_is_better=resolved.task.higher_is_better, read_only=True
     )
     at = checkpoints.find(checkpoint)
-    pipeline = data.pipeline(cfg.data, seed=cfg.seed)
-    like = state.shapes(resolved.model, resolved.optimizer, resolved.image, zeros(resolved, pipeline, train=True))
-    restored, _ = checkpoints.restore(at, resolved.layout.replicated(like))
-    resident = pipeline.resident
+    layout = resolved.layout
+    pipeline = data.pipeline(cfg.data, cfg.augmentation, seed=cfg.seed, host=parallel.this_host())
+    restored, _ = checkpoints.restore(at, state_shapes(resolved, pipeline))
+    other = None
     if dataset is not None:
-        pipeline = _other(resolved, dataset)
-        resident = {**pipeline.resident, "mean": resident["mean"], "std": resident["std"]}
-    evaluator = Evaluator(resolved, pipeline, resolved.layout.replicate(resident), "eval")
+        pipeline_ = _other(resolved, dataset)
+        own = {key: pipeline.resident[key] for key in ("mean", "std")}
+        other = pipeline_, layout.replicate({**pipeline_.resident, **own})
+    evaluation = Evaluation(resolved, pipeline, layout.replicate(pipeline.resident), other)
     with resolve.matmul_precision(cfg):
-        evaluator.compile(restored)
-        values = {"step": at, "dataset": dataset or cfg.data.name, **evaluator(restored)}
+        evaluation.compile(restored)
+        found = evaluation(restored)
+    values = {"step": at, "dataset": dataset or cfg.data.name, **found["eval"]}
+    values |= {f"ema/{key}": value for key, value in found.get("eval_ema", {}).items()}
     record.write_json(folder / f"eval-{values['dataset'].replace('/', '_')}-{at}.json", values)
     return values
 
@@ -111,4 +177,4 @@ def _other(resolved: Resolved, dataset: str) -> data.Pipeline:
             f"data set {dataset} has {info.num_classes} classes at {info.shape}; expected those of {own.name}: "
             f"{resolved.info.num_classes} at {resolved.info.shape}"
         )
-    return data.pipeline(dataclasses.replace(cfg, batch_size=min(own.batch_size, info.train_examples)), seed=0)
+    return data.pipeline(cfg, seed=0, host=parallel.this_host())

@@ -6,29 +6,33 @@ A run continues where its folder left off: the state comes back from the newest 
 beyond it are dropped, and the rest is computed again to the same bits.
 """
 
+import contextlib
+import errno
 import math
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from fractions import Fraction
+from typing import Any, NoReturn
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from etils import epath
 
 from research import config as configs
 from research import data
 from research.config import Config
-from research.data.stored import Split
 from research.errors import Preempted, RunFailed, UserError
 from research.scaling import complexity
-from research.training import environment, parallel, preemption, record, resolve, state, step
+from research.training import environment, parallel, preemption, programs, record, resolve, state, step
 from research.training.checkpoint import Checkpoints
 from research.training.display import Display
-from research.training.evaluation import Evaluator, zeros
+from research.training.evaluation import Evaluation
 from research.training.record import CONFIG, ENVIRONMENT, SUMMARY
 from research.training.resolve import Resolved, build_model
+from research.values import due
 
 PyTree = Any
 _IN_FLIGHT = 2  # steps dispatched ahead of the one being waited for: keeps the device busy and a signal's answer quick
@@ -87,13 +91,21 @@ class _Run:
         self.resolved, self.workdir, self.asked = resolved, workdir, asked
         self.cfg, self.layout, self.task = resolved.config, resolved.layout, resolved.task
         self.show = display
+        self.gradient_norm = math.nan  # of the last step that was waited for
         # What is not device state but must survive a restart; saved beside each checkpoint.
-        self.progress: dict[str, Any] = {"train_seconds": 0.0, "compile_seconds": 0.0, "best": None, "evaluated": {}}
+        self.progress: dict[str, Any] = {
+            "train_seconds": 0.0,
+            "compile_seconds": 0.0,
+            "best": None,
+            "since_best": 0,  # evaluations
+            "evaluated": {},
+        }
 
     def run(self) -> dict[str, Any]:
         """Prepare, loop, and write the summary whatever the end."""
         with ThreadPoolExecutor(1) as reader:  # decompressing and tracing go side by side
-            pipeline = reader.submit(data.pipeline, self.cfg.data, seed=self.cfg.seed)
+            host = parallel.this_host()
+            pipeline = reader.submit(data.pipeline, self.cfg.data, self.cfg.augmentation, seed=self.cfg.seed, host=host)
             self.cost = _cost(self.resolved)
             self.pipeline = pipeline.result()
         self._open_folder()
@@ -107,13 +119,36 @@ class _Run:
         try:
             with Display(self.resolved.steps, self.start, enabled=self.show) as self.display:
                 self._compile()
-                return self._loop()
+                summary = self._loop()
         except RunFailed as failure:
-            self._summary("failed", reason=str(failure))
+            self._summary("failed", reason=str(failure), **failure.details)
             raise
+        except Exception as error:
+            if not disk_is_full(error):
+                raise
+            raise self._disk_failure() from error
         finally:
-            self.writer.close()
+            self._close()
+        return summary
+
+    def _disk_failure(self) -> RunFailed:
+        """What to say of a full disk; the summary says it too, if it still fits."""
+        sound = self.checkpoints.steps()
+        last = f"step {sound[-1]}" if sound else "none"
+        failure = RunFailed(f"no space left for {self.workdir}; last checkpoint: {last}; the same command continues")
+        with contextlib.suppress(OSError):
+            self._summary("failed", reason=str(failure))
+        return failure
+
+    def _close(self) -> None:
+        """Close what is open; what of it cannot be written any more has been reported before."""
+        self.writer.close()
+        try:
             self.checkpoints.close()
+        except Exception as error:
+            if not disk_is_full(error):
+                raise
+        finally:
             if self.lock is not None:
                 self.lock.close()
 
@@ -126,78 +161,104 @@ class _Run:
 
     def _initial_state(self) -> state.TrainState:
         """A new state, or the newest sound checkpoint's."""
-        parts = (self.resolved.model, self.resolved.optimizer, self.resolved.image)
-        zero = zeros(self.resolved, self.pipeline, train=True)
-        restored = self.checkpoints.restore_latest(self.layout.replicated(state.shapes(*parts, zero)))
+        restored = self.checkpoints.restore_latest(programs.state_shapes(self.resolved, self.pipeline))
         if restored is None:
-            return self.layout.replicate(state.create(*parts, zero, self.cfg.seed))
+            return programs.new_state(self.resolved, self.pipeline)
         self.progress = restored[1]
-        return self.layout.replicate(restored[0])
+        return restored[0]
 
     def _compile(self) -> None:
         began = time.perf_counter()
         self.resident = self.layout.replicate(self.pipeline.resident)
-        resolved, layout = self.resolved, self.layout
-        train_step = step.train_step(
-            resolved.model, self.task, resolved.optimizer, self.pipeline.fetch, axis_name=layout.axis_name
-        )
-        feed = next(iter(self.pipeline.train(0)))
-        self.train_step = layout.compile_train(
-            train_step, self.state, self.resident, layout.split(feed), jnp.asarray(self.rates[0])
-        )
-        splits: dict[str, Split] = {"eval": "eval", **({"eval_train": "train"} if self.cfg.data.eval_on_train else {})}
-        self.evaluators = {
-            prefix: Evaluator(resolved, self.pipeline, self.resident, split) for prefix, split in splits.items()
-        }
-        for evaluator in self.evaluators.values():
-            evaluator.compile(self.state)
+        self.train_step = programs.compile_train(self.resolved, self.pipeline, self.state, self.resident)
+        self.evaluation = Evaluation(self.resolved, self.pipeline, self.resident)
+        self.evaluation.compile(self.state)
         self.progress["compile_seconds"] += time.perf_counter() - began
 
+    def _rate(self, done: int) -> jax.Array:
+        """The learning rate of the step that makes it `done`, placed."""
+        return self.layout.replicate(self.rates[done - 1])
+
     def _loop(self) -> dict[str, Any]:
+        with contextlib.closing(self.pipeline.train(self.start)) as feeds:
+            self._steps(self.layout.ahead(feeds))
+        self._tick()
+        self.checkpoints.wait()
+        return self._summary("finished", **({"stopped_early": True} if self._is_stale() else {}))
+
+    def _steps(self, feeds: Iterator[PyTree]) -> None:
+        """Every step from where the run stands to its end."""
         steps, batch = self.resolved.steps, self.cfg.data.batch_size
-        feeds = iter(self.pipeline.train(self.start))
-        losses: deque[tuple[int, jax.Array]] = deque()
+        measured: deque[tuple[int, step.Measures]] = deque()
         self._clock, self._idle, logged = time.perf_counter(), 0.0, (self.start, time.perf_counter())
         for done in range(self.start + 1, steps + 1):
-            feed = self.layout.split(next(feeds))
-            self.state, loss = self.train_step(self.state, self.resident, feed, self.rates[done - 1])
-            losses.append((done, loss))
+            if self._is_stale():
+                return
+            try:
+                feed, rate = next(feeds), self._rate(done)
+            except RunFailed:
+                if self.asked.is_set():  # the signal went to the whole group, and took the reading processes first
+                    for earlier in measured:
+                        self._check(*earlier)
+                    self._preempt(done - 1)
+                raise
+            with jax.transfer_guard_host_to_device("disallow"):  # everything the step needs is on the devices
+                self.state, measures = self.train_step(self.state, self.resident, feed, rate)
+            measured.append((done, measures))
             if done == self.start + 1:  # while the device takes the first step
                 record.write_json(self.workdir / ENVIRONMENT, environment.describe(self.resolved))
             logging_due, eval_due = self._due(self.resolved.log_every, done), self._due(self.resolved.eval_every, done)
             stop = self.asked.is_set()
             save_due = self._due(self.resolved.save_every, done) or stop
-            while len(losses) > (0 if logging_due or eval_due or save_due else _IN_FLIGHT):
-                self._check(*losses.popleft())
+            while len(measured) > (0 if logging_due or eval_due or save_due else _IN_FLIGHT):
+                self._check(*measured.popleft())
             if logging_due:
                 seconds = time.perf_counter() - logged[1] - self._idle
                 self._log_training(done, (done - logged[0]) * batch / max(seconds, 1e-9))
                 logged, self._idle = (done, time.perf_counter()), 0.0
             paused = time.perf_counter()
             metric = self._evaluate(done) if eval_due else None
-            if save_due or self._is_best(done):
+            if save_due or self._is_best(done) or self._is_stale():
                 self._tick()
                 self.checkpoints.save(done, self.state, self.progress, metric=metric)
             self._idle += time.perf_counter() - paused
             if stop and done < steps:
-                self.checkpoints.wait()
-                self._summary("preempted")
-                raise Preempted(f"preempted at step {done} of {steps}; the same command continues")
-        self._tick()
-        self.checkpoints.wait()
-        return self._summary("finished")
+                self._preempt(done)
 
-    def _due(self, period: int, done: int) -> bool:
-        return done == self.resolved.steps or (period > 0 and done % period == 0)
+    def _preempt(self, done: int) -> NoReturn:
+        """Save what there is after `done` steps, say so, and end."""
+        if done > self.start:
+            self._tick()
+            self.checkpoints.save(done, self.state, self.progress)
+        self.checkpoints.wait()
+        self._summary("preempted")
+        raise Preempted(f"preempted at step {done} of {self.resolved.steps}; the same command continues")
+
+    def _due(self, period: Fraction, done: int) -> bool:
+        return done == self.resolved.steps or due(period, done)
+
+    def _is_stale(self) -> bool:
+        """Whether the run ends early: as many evaluations without a better one as its patience."""
+        return 0 < self.cfg.budget.patience <= self.progress["since_best"]
 
     def _is_best(self, done: int) -> bool:
         best = self.progress["best"]
         return self.cfg.checkpointing.keep_best and best is not None and best["step"] == done
 
-    def _check(self, at: int, loss: jax.Array) -> None:
-        value = float(loss)
-        if not math.isfinite(value):
-            raise RunFailed(f"the loss is {value} at step {at} (learning rate {self.rates[at - 1]:g})")
+    def _check(self, at: int, measures: step.Measures) -> None:
+        """Wait for a step; raises `RunFailed` where its loss is no number."""
+        values = {key: float(value) for key, value in parallel.host(measures).items()}
+        if not math.isfinite(values["loss"]):
+            rate, norm = float(self.rates[at - 1]), values["gradient_norm"]
+            raise RunFailed(
+                f"the loss is {values['loss']} at step {at} (learning rate {rate:g}, gradient norm {norm:g}; "
+                f"{self.gradient_norm:g} one step before)",
+                step=at,
+                learning_rate=rate,
+                gradient_norm=str(norm),  # JSON has no word for inf and nan
+                gradient_norm_before=self.gradient_norm,
+            )
+        self.gradient_norm = values["gradient_norm"]
 
     def _tick(self) -> None:
         """Add the time since the last tick to the run's training seconds."""
@@ -209,22 +270,26 @@ class _Run:
         self._tick()
         return {
             "step": done,
-            "epoch": done / self.resolved.steps_per_epoch,
+            "epoch": self.resolved.epoch(done),
             "wall_time": self.progress["train_seconds"],
         }
 
     def _log_training(self, done: int, images_per_second: float) -> None:
         values = self.task.values(parallel.host(self.state.statistics))
         numbers = {f"train/{key}": value for key, value in values.items()}
-        rate = float(self.rates[done - 1])
-        row = {**self._base(done), **numbers, "learning_rate": rate, "images_per_second": images_per_second}
+        more = {
+            "train/gradient_norm": self.gradient_norm,  # of this step, before clipping
+            "learning_rate": float(self.rates[done - 1]),
+            "images_per_second": images_per_second,
+        }
+        row = {**self._base(done), **numbers, **more}
         self.writer.write(row)
         self.display.record(row)
-        self.state = self.state.replace(statistics=self.layout.replicate(_zeros_like(self.state.statistics)))
+        self.state = self.state.replace(statistics=self.layout.place(_zeros_like(self.state.statistics)))
 
     def _evaluate(self, done: int) -> float:
         """Evaluate, record, and remember the best; returns the metric that says which checkpoint is best."""
-        values = {prefix: evaluator(self.state) for prefix, evaluator in self.evaluators.items()}
+        values = self.evaluation(self.state)
         row = {f"{prefix}/{key}": value for prefix, found in values.items() for key, value in found.items()}
         numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
         # Lists (per class, the confusion matrix) go into the last record only: with 1,000 classes they weigh megabytes.
@@ -238,6 +303,8 @@ class _Run:
         sign = 1 if self.task.higher_is_better else -1
         if best is None or sign * metric >= sign * best["value"]:  # the later of equals, as Orbax keeps it
             self.progress["best"] = {"step": done, "value": metric}
+        better = best is None or sign * metric > sign * best["value"]
+        self.progress["since_best"] = 0 if better else self.progress["since_best"] + 1
         self.progress["evaluated"] = numbers
         return metric
 
@@ -259,4 +326,15 @@ class _Run:
 
 
 def _zeros_like(tree: PyTree) -> PyTree:
-    return jax.tree.map(jnp.zeros_like, tree)
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error, or what led to it, is a disk without space: libraries wrap it in types of their own."""
+    while True:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+            return True
+        before = error.__cause__ or error.__context__
+        if before is None:
+            return False
+        error = before

@@ -1,37 +1,161 @@
-"""Update rules and learning-rate schedules, on optax.
+"""Update rules, on optax.
 
-The numbers of a rule (learning rate, decay, momentum) live in the optimizer state, not in the compiled step: runs
-that differ only in them share one compilation. Weight decay is decoupled (Loshchilov and Hutter 2019,
-arXiv:1711.05101): each step subtracts learning rate x decay x weight, masked.
+The numbers of a rule (learning rate, decay, momentum, clipping norm) live in the optimizer state, not in the compiled
+step: runs that differ only in them share one compilation. Weight decay is decoupled (Loshchilov and Hutter 2019,
+arXiv:1711.05101): each step subtracts learning rate x decay x weight, masked. LARS and LAMB have it inside the rule, as
+their papers do. `research.training.schedule` moves the learning rate, `research.training.groups` scales it.
 """
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from research.config import OptimizerConfig, ScheduleConfig
+from research.config import OptimizerConfig
 from research.errors import UserError, unknown
+from research.training import groups
 
 PyTree = Any
 Number = float | jax.Array  # inject_hyperparams builds the rule anew from the arrays in its state
+Mask = Callable[[PyTree], PyTree]
 
-_MOMENTUM = ("sgd", "momentum", "nesterov")
-OPTIMIZERS = {
-    "sgd": "gradient descent without momentum",
-    "momentum": "gradient descent with heavy-ball momentum (Polyak 1964)",
-    "nesterov": "gradient descent with Nesterov's momentum (Sutskever 2013)",
-    "adam": "Adam (Kingma and Ba 2014, arXiv:1412.6980), no weight decay",
-    "adamw": "Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)",
+
+class Numbers(NamedTuple):
+    """The hyperparameters of a rule, as they stand in the optimizer state."""
+
+    learning_rate: Number
+    momentum: Number
+    beta1: Number
+    beta2: Number
+    epsilon: Number
+    weight_decay: Number
+    trust_coefficient: Number
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A row of `OPTIMIZERS`: what it is, how it is built, and what `beta2` and `epsilon` are where a config has None.
+
+    `build` takes the numbers and the mask of what decays; what it gives is added to the parameters.
+    """
+
+    summary: str
+    build: Callable[[Numbers, Mask], optax.GradientTransformation]
+    beta2: float = 0.0
+    epsilon: float = 0.0
+
+
+def _decoupled(numbers: Numbers, mask: Mask, direction: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Minus learning rate x (direction + decay x weight)."""
+    return optax.chain(
+        direction,
+        optax.add_decayed_weights(numbers.weight_decay, mask),
+        optax.scale_by_learning_rate(numbers.learning_rate),
+    )
+
+
+def _sgd(n: Numbers, mask: Mask) -> optax.GradientTransformation:
+    return _decoupled(n, mask, optax.identity())
+
+
+def _momentum(n: Numbers, mask: Mask) -> optax.GradientTransformation:
+    return _decoupled(n, mask, optax.trace(n.momentum))
+
+
+def _nesterov(n: Numbers, mask: Mask) -> optax.GradientTransformation:
+    return _decoupled(n, mask, optax.trace(n.momentum, nesterov=True))
+
+
+def _adam(n: Numbers, mask: Mask) -> optax.GradientTransformation:
+    return _decoupled(n, mask, optax.scale_by_adam(b1=n.beta1, b2=n.beta2, eps=n.epsilon))
+
+
+def _rmsprop(n: Numbers, mask: Mask) -> optax.GradientTransformation:
+    """PyTorch's form: the average starts at 0, epsilon is outside the root, the rate outside the momentum."""
+    scaled = optax.scale_by_rms(n.beta2, n.epsilon, initial_scale=0.0, eps_in_sqrt=False)
+    return _decoupled(n, mask, optax.chain(scaled, optax.trace(n.momentum)))
+
+
+def _rmsprop_tf(n: Numbers, mask: Mask) -> optax.GradientTransformation:
+    """TensorFlow's form: the average starts at 1, epsilon is inside the root, the rate inside the momentum.
+
+    The decay stays outside the momentum, so that it is decoupled here as well.
+    """
+    return optax.chain(
+        optax.scale_by_rms(n.beta2, n.epsilon, initial_scale=1.0, eps_in_sqrt=True),
+        optax.scale_by_learning_rate(n.learning_rate),
+        optax.trace(n.momentum),
+        optax.add_decayed_weights(-n.learning_rate * n.weight_decay, mask),
+    )
+
+
+def _lars(n: Numbers, mask: Mask) -> optax.GradientTransformation:
+    """Algorithm 1: v <- momentum v + rate x local x (g + decay w), w <- w - v; local rate as in `_local_rate`.
+
+    Written out: optax's `lars` divides by |g + decay w| where the paper has |g| + decay |w|.
+    """
+
+    def scaled(gradients: PyTree, params: PyTree) -> PyTree:
+        def one(g: jax.Array, w: jax.Array, decays: bool) -> jax.Array:
+            decayed = g + n.weight_decay * w if decays else g
+            return decayed if w.ndim < 2 else decayed * _local_rate(g, w, n.trust_coefficient, n.weight_decay)
+
+        return jax.tree.map(one, gradients, params, mask(params))
+
+    return optax.chain(optax.stateless(scaled), optax.scale_by_learning_rate(n.learning_rate), optax.trace(n.momentum))
+
+
+def _local_rate(gradient: jax.Array, weight: jax.Array, trust: Number, decay: Number) -> jax.Array:
+    """You et al. 2017, equation 6: trust x |w| / (|g| + decay |w|), [].
+
+    1 where that is 0 (weights that start at zero would stay there) or 0 / 0.
+    """
+    gradients, weights = jnp.linalg.norm(gradient.ravel()), jnp.linalg.norm(weight.ravel())
+    below = gradients + decay * weights
+    defined = (weights > 0) & (below > 0)
+    return jnp.where(defined, trust * weights / jnp.where(defined, below, 1.0), 1.0)
+
+
+def _lamb(n: Numbers, mask: Mask) -> optax.GradientTransformation:
+    """Algorithm 2, with the identity for its phi: w <- w - rate x |w| / |r + decay w| x (r + decay w), r Adam's.
+
+    Every array is a layer of its own, biases too, as in the algorithm. Where a norm is 0 the ratio is 1.
+    """
+    return optax.chain(
+        optax.scale_by_adam(b1=n.beta1, b2=n.beta2, eps=n.epsilon),
+        optax.add_decayed_weights(n.weight_decay, mask),
+        optax.scale_by_trust_ratio(),
+        optax.scale_by_learning_rate(n.learning_rate),
+    )
+
+
+def _lion(n: Numbers, mask: Mask) -> optax.GradientTransformation:
+    return _decoupled(n, mask, optax.scale_by_lion(b1=n.beta1, b2=n.beta2))
+
+
+_RULES = {
+    "sgd": Rule("gradient descent without momentum", _sgd),
+    "momentum": Rule("gradient descent with heavy-ball momentum (Polyak 1964)", _momentum),
+    "nesterov": Rule("gradient descent with Nesterov's momentum (Sutskever 2013)", _nesterov),
+    "adam": Rule("Adam (Kingma and Ba 2014, arXiv:1412.6980), no weight decay", _adam, 0.999, 1e-8),
+    "adamw": Rule(
+        "Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)", _adam, 0.999, 1e-8
+    ),
+    "rmsprop": Rule("RMSProp (Hinton 2012, lecture 6e) with momentum, as in PyTorch", _rmsprop, 0.9, 1e-8),
+    "rmsprop_tf": Rule(
+        "RMSProp as in TensorFlow, as EfficientNet needs it (Tan and Le 2019, arXiv:1905.11946)",
+        _rmsprop_tf,
+        0.9,
+        1e-3,
+    ),
+    "lars": Rule("layer-wise rates for large batches, with momentum (You et al. 2017, arXiv:1708.03888)", _lars),
+    "lamb": Rule("layer-wise rates on Adam (You et al. 2019, arXiv:1904.00962)", _lamb, 0.999, 1e-6),
+    "lion": Rule("sign of the momentum (Chen et al. 2023, arXiv:2302.06675)", _lion, 0.99),
 }
-SCHEDULES = {
-    "constant": "the same rate throughout",
-    "step": "multiplied by `factor` at each of `boundaries`",
-    "cosine": "half a cosine from the peak to `final` (Loshchilov and Hutter 2016, arXiv:1608.03983)",
-}
+OPTIMIZERS = {name: rule.summary for name, rule in _RULES.items()}
 
 
 def decay_mask(params: PyTree, decay_on: str) -> PyTree:
@@ -40,29 +164,40 @@ def decay_mask(params: PyTree, decay_on: str) -> PyTree:
 
 
 def create(cfg: OptimizerConfig) -> optax.GradientTransformation:
-    """The transformation of `cfg`, whose state carries `hyperparams` (`set_learning_rate`). Raises `UserError`."""
-    if cfg.name not in OPTIMIZERS:
-        raise unknown("optimizer", cfg.name, OPTIMIZERS)
+    """The transformation of `cfg`, whose state carries `hyperparams` (`set_learning_rate`). Raises `UserError`.
+
+    Gradients are clipped first, over all that trains (Pascanu et al. 2012, arXiv:1211.5063).
+    """
+    if cfg.name not in _RULES:
+        raise unknown("optimizer", cfg.name, _RULES)
     if cfg.weight_decay and cfg.name == "adam":
         raise UserError(f"optimizer.weight_decay is {cfg.weight_decay} but adam has none; expected 0, nearest: adamw")
+    rule, factors = _RULES[cfg.name], groups.parse(cfg.groups)
 
     def build(
-        learning_rate: Number, momentum: Number, beta1: Number, beta2: Number, epsilon: Number, weight_decay: Number
+        learning_rate: Number,
+        momentum: Number,
+        beta1: Number,
+        beta2: Number,
+        epsilon: Number,
+        weight_decay: Number,
+        trust_coefficient: Number,
+        clip_norm: Number | None,
     ) -> optax.GradientTransformation:
-        if cfg.name in _MOMENTUM:
-            rule = optax.identity() if cfg.name == "sgd" else optax.trace(momentum, nesterov=cfg.name == "nesterov")
-        else:
-            rule = optax.scale_by_adam(b1=beta1, b2=beta2, eps=epsilon)
-        decay = optax.add_decayed_weights(weight_decay, mask=lambda params: decay_mask(params, cfg.decay_on))
-        return optax.chain(rule, decay, optax.scale_by_learning_rate(learning_rate))
+        numbers = Numbers(learning_rate, momentum, beta1, beta2, epsilon, weight_decay, trust_coefficient)
+        clip = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
+        whole = optax.chain(*clip, rule.build(numbers, lambda params: decay_mask(params, cfg.decay_on)))
+        return groups.scaled(whole, factors) if factors else whole
 
     return optax.inject_hyperparams(build)(
         learning_rate=cfg.learning_rate,
         momentum=cfg.momentum,
         beta1=cfg.beta1,
-        beta2=cfg.beta2,
-        epsilon=cfg.epsilon,
+        beta2=rule.beta2 if cfg.beta2 is None else cfg.beta2,
+        epsilon=rule.epsilon if cfg.epsilon is None else cfg.epsilon,
         weight_decay=cfg.weight_decay,
+        trust_coefficient=cfg.trust_coefficient,
+        clip_norm=cfg.clip_norm,
     )
 
 
@@ -71,33 +206,16 @@ def set_learning_rate(opt_state: Any, learning_rate: jax.Array) -> Any:
     return opt_state._replace(hyperparams={**opt_state.hyperparams, "learning_rate": learning_rate})
 
 
-def schedule(cfg: ScheduleConfig, *, peak: float, steps: int, warmup: int) -> Callable[[Any], Any]:
-    """Learning rate as a function of the step (0 is the first), on optax. Raises `UserError`."""
-    if cfg.name not in SCHEDULES:
-        raise unknown("schedule", cfg.name, SCHEDULES)
-    if warmup >= steps and warmup > 0:
-        raise UserError(f"schedule.warmup is {warmup} steps of a budget of {steps}; expected fewer")
-    rest = steps - warmup
-    if cfg.name == "constant":
-        main = optax.constant_schedule(peak)
-    elif cfg.name == "step":
-        if list(cfg.boundaries) != sorted(set(cfg.boundaries)):
-            raise UserError(f"schedule.boundaries are {list(cfg.boundaries)}; expected increasing shares of the budget")
-        drops: dict[int, float] = {}
-        for share in cfg.boundaries:  # in a short budget two may fall on one step
-            at = round(share * steps) - warmup
-            drops[at] = drops.get(at, 1.0) * cfg.factor
-        main = optax.piecewise_constant_schedule(peak, drops)
-    else:
-        main = optax.cosine_decay_schedule(peak, max(rest, 1), alpha=cfg.final)
-    if not warmup:
-        return main
-    # The first step moves: it has rate peak / warmup, and step `warmup` has the peak.
-    rising = optax.linear_schedule(peak / warmup, peak, max(warmup - 1, 1))
-    return optax.join_schedules([rising, main], [warmup])
+def peak(cfg: OptimizerConfig, batch_size: int) -> float:
+    """The schedule's peak at a batch of `batch_size` images.
+
+    `learning_rate` times batch / reference_batch (linear: Goyal et al. 2017, arXiv:1706.02677, section 2.1), or times
+    the root of that (sqrt: Krizhevsky 2014, arXiv:1404.5997, section 5).
+    """
+    power = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}[cfg.batch_scaling]
+    return cfg.learning_rate * (batch_size / cfg.reference_batch) ** power
 
 
-def rates(cfg: ScheduleConfig, *, peak: float, steps: int, warmup: int) -> np.ndarray:
-    """The learning rate of every step of the run, float32 `"steps"`."""
-    values = jax.vmap(schedule(cfg, peak=peak, steps=steps, warmup=warmup))(jnp.arange(steps))
-    return np.asarray(values, np.float32)
+def check_groups(cfg: OptimizerConfig, params: PyTree) -> None:
+    """Hold `cfg.groups` against the parameters, or their shapes. Raises `UserError` as `groups.check`."""
+    groups.check(cfg.groups, params)

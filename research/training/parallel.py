@@ -2,10 +2,15 @@
 
 Data parallelism in three forms, chosen by `ParallelismConfig`: `jit` over a named mesh (the compiler sees the global
 batch, so batch norm is synchronised by itself), `jit` of a shard-mapped step (batch norm per replica), and `pmap`.
+With `fsdp`, `jit` over the mesh also splits what a run carries from step to step (parameters, optimizer state, averaged
+weights) over the devices: the compiler gathers a parameter where it is used and scatters its gradient.
 """
 
+import collections
 import functools
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +19,25 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from research.config import ParallelismConfig
+from research.config import Config
+from research.data import Host
 from research.errors import UserError
 from research.training import step as steps
 
 PyTree = Any
 AXIS = "batch"
+SMALLEST = 1024  # elements from which on an array is split: below, gathering it costs more than keeping it
+
+
+def split_axis(shape: tuple[int, ...], devices: int) -> int | None:
+    """The axis along which `fsdp` splits an array: the largest that `devices` divides, the last of equals.
+
+    None where there is no such axis, or the array has fewer than 1,024 elements: it is then whole on every device.
+    """
+    axes = [axis for axis, size in enumerate(shape) if size % devices == 0]
+    if math.prod(shape) < SMALLEST or not axes:
+        return None
+    return max(axes, key=lambda axis: (shape[axis], axis))
 
 
 @dataclass(frozen=True)
@@ -29,6 +47,9 @@ class Layout:
     mode: str
     per_replica: bool
     devices: tuple[jax.Device, ...]
+    fsdp: bool = False
+    parts: int = 1
+    deterministic: bool = True
 
     @property
     def axis_name(self) -> str | None:
@@ -50,60 +71,144 @@ class Layout:
         """Put a pytree whole on every device."""
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
-    def replicated(self, tree: PyTree) -> PyTree:
-        """Shapes of `tree`, with the sharding `replicate` gives: what a checkpoint is restored into."""
-        sharding = NamedSharding(self.mesh, PartitionSpec())
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+    def _sharding(self, x: Any) -> NamedSharding:
+        axis = split_axis(x.shape, len(self.devices)) if self.fsdp else None
+        spec = PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, AXIS)
+        return NamedSharding(self.mesh, spec)
 
-    def split(self, feed: PyTree) -> PyTree:
-        """Put a feed (leading axis: the global batch) on the devices, an equal share on each."""
+    def place(self, state: PyTree) -> PyTree:
+        """Put the state of a run where it is kept: whole on every device, or split by `split_axis`."""
+        return jax.device_put(state, jax.tree.map(self._sharding, state))
+
+    def placed(self, shapes: PyTree) -> PyTree:
+        """Shapes with the sharding that `place` gives: what a checkpoint is restored into."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._sharding(x)), shapes)
+
+    def split(self, feed: PyTree, *, parts: int = 1) -> PyTree:
+        """Put this host's rows of a feed (leading axis: the batch) on its devices, an equal share on each.
+
+        With `parts` above 1, consecutive parts of the batch get a leading axis of their own, and each is split.
+        """
+        if parts > 1:
+            feed = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), feed)
+        before = int(parts > 1)
         if self.mode == "pmap":
-            count = len(self.devices)
-            return jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), feed)
-        return jax.device_put(feed, NamedSharding(self.mesh, PartitionSpec(AXIS)))
+            return jax.tree.map(functools.partial(self._mapped, axis=before), feed)
+        sharding = NamedSharding(self.mesh, PartitionSpec(*[None] * before, AXIS))
+        if jax.process_count() == 1:
+            return jax.device_put(feed, sharding)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), feed)
+
+    def _mapped(self, x: np.ndarray, *, axis: int) -> np.ndarray:
+        """pmap's form of one array of a feed: the devices first."""
+        count = len(self.devices) // jax.process_count()
+        return np.moveaxis(x.reshape(*x.shape[:axis], count, -1, *x.shape[axis + 1 :]), axis, 0)
+
+    def ahead(self, feeds: Iterator[PyTree], depth: int = 2) -> Iterator[PyTree]:
+        """The feeds of training, placed `depth` steps before they are due: copying goes on beside computing."""
+        waiting = collections.deque(self.split(feed, parts=self.parts) for feed in itertools.islice(feeds, depth))
+        while waiting:
+            yield waiting.popleft()
+            waiting.extend(self.split(feed, parts=self.parts) for feed in itertools.islice(feeds, 1))
+
+    @property
+    def step_parts(self) -> steps.Parts:
+        """How the train step computes its batch."""
+        return steps.Parts(self.parts, unroll=self.devices[0].platform == "cpu")
 
     def compile_train(self, step: steps.TrainStep, *example: PyTree) -> jax.stages.Compiled:
-        """The compiled train step; the state it is given is donated. `example`: placed arguments or their shapes."""
-        return self._compile(step, (None, None, 0, None), example, donate=(0,))
+        """The compiled train step; the state it is given is donated. `example`: placed arguments or their shapes.
+
+        (state, resident, feed, learning rate) -> (state, measures): a feed as `split` gives it with all `parts`.
+        """
+        kept = jax.tree.map(self._sharding, example[0])
+        return self._compile(step, example, kept=(kept, None, None, None), parts=self.parts, out=(kept, None), donate=0)
 
     def compile_eval(self, step: steps.EvalStep, *example: PyTree) -> jax.stages.Compiled:
-        """The compiled eval step; the statistics it is given are donated."""
-        return self._compile(step, (None, None, 0, None), example, donate=(3,))
+        """The compiled (state, resident, feed, sums) -> sums; the sums it is given are donated."""
+        kept = jax.tree.map(self._sharding, example[0])
+        return self._compile(step, example, kept=(kept, None, None, None), parts=1, out=None, donate=3)
 
     def _compile(
-        self, step: Callable[..., PyTree], axes: tuple[int | None, ...], example: PyTree, donate: tuple[int, ...]
+        self,
+        step: Callable[..., PyTree],
+        example: tuple[PyTree, ...],
+        *,
+        kept: tuple[PyTree, ...],
+        parts: int,
+        out: PyTree,
+        donate: int,
     ) -> jax.stages.Compiled:
+        """Compile a step whose third argument is a feed; `kept` and `out`: shardings, None for whole."""
+        options: dict[str, str | bool] = {}
+        if self.deterministic and self.devices[0].platform == "gpu":
+            options = {"xla_gpu_deterministic_ops": True}
+        axis = int(parts > 1)  # of the feed that is split over the devices
         if self.mode == "pmap":
+            axes = (None, None, 0, None)
             mapped = jax.pmap(
                 step, axis_name=AXIS, in_axes=axes, out_axes=None, donate_argnums=donate, devices=list(self.devices)
             )
-            return mapped.lower(*example).compile()
-        specs = tuple(PartitionSpec() if axis is None else PartitionSpec(AXIS) for axis in axes)
+            return mapped.lower(*example).compile(options)
+        rows = PartitionSpec(*[None] * axis, AXIS)
         if self.per_replica:
             # check_vma off: the step itself reduces its gradients, and must not find them already summed.
+            specs = (PartitionSpec(), PartitionSpec(), rows, PartitionSpec())
             step = jax.shard_map(step, mesh=self.mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False)
         whole = NamedSharding(self.mesh, PartitionSpec())
-        jitted = jax.jit(
-            step,
-            in_shardings=tuple(NamedSharding(self.mesh, spec) for spec in specs),
-            out_shardings=whole,
-            donate_argnums=donate,
-        )
-        return jitted.lower(*example).compile()
+        state, *others = (whole if sharding is None else sharding for sharding in kept)
+        inputs = (state, others[0], NamedSharding(self.mesh, rows), others[2])
+        outputs = jax.tree.map(lambda s: whole if s is None else s, out, is_leaf=lambda s: s is None)
+        jitted = jax.jit(step, in_shardings=inputs, out_shardings=outputs, donate_argnums=donate)
+        return jitted.lower(*example).compile(options)
 
 
-def layout(cfg: ParallelismConfig, *, batch_size: int) -> Layout:
-    """The layout of `cfg` on this machine. Raises `UserError`: too few devices, batch not divisible by them."""
+def layout(config: Config) -> Layout:
+    """The layout of `config` on this machine. Raises `UserError`: too few devices, or what does not go together."""
+    cfg, batch_size = config.parallelism, config.data.batch_size
     available = jax.devices()
     count = cfg.devices or len(available)
     if count > len(available):
         raise UserError(f"parallelism.devices is {count}; this machine has {len(available)} ({available[0].platform})")
-    if batch_size % count:
-        below, above = batch_size // count * count, -(-batch_size // count) * count
-        near = f"{below} or {above}" if below else str(above)
-        raise UserError(f"data.batch_size is {batch_size}, not divisible by {count} devices; nearest: {near}")
     per_replica = cfg.batch_norm == "per_replica"
-    return Layout(cfg.mode, per_replica, tuple(available[:count]))
+    if cfg.sharding == "fsdp" and (cfg.mode == "pmap" or per_replica):
+        other = "mode pmap" if cfg.mode == "pmap" else "batch_norm per_replica"
+        raise UserError(f"parallelism.sharding is fsdp, which {other} cannot do; expected mode jit, synchronised")
+    _check_batch(batch_size, count, cfg.accumulate, even=bool(config.augmentation.mixup or config.augmentation.cutmix))
+    return Layout(
+        mode=cfg.mode,
+        per_replica=per_replica,
+        devices=tuple(available[:count]),
+        fsdp=cfg.sharding == "fsdp",
+        parts=cfg.accumulate,
+        deterministic=config.precision.deterministic,
+    )
+
+
+def _check_batch(batch_size: int, devices: int, parts: int, *, even: bool) -> None:
+    """Raise `UserError` where a batch has no equal share for each device and part, or one that cannot be paired."""
+    unit = devices * parts * (2 if even else 1)
+    if batch_size % unit:
+        below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
+        near = f"{below} or {above}" if below else str(above)
+        among = [f"{devices} devices"]
+        among += [f"{parts} parts (parallelism.accumulate)"] if parts > 1 else []
+        among += ["pairs (mixup, cutmix)"] if even else []
+        raise UserError(f"data.batch_size is {batch_size}, not divisible by {' x '.join(among)}; nearest: {near}")
+
+
+def this_host() -> Host:
+    """Which of the processes that train together this is."""
+    return Host(jax.process_index(), jax.process_count())
+
+
+def per_device_bytes(tree: PyTree) -> int:
+    """Bytes that one device keeps of a placed pytree: the most that any of them does."""
+    kept: collections.Counter[jax.Device] = collections.Counter()
+    for leaf in jax.tree.leaves(tree):
+        for shard in leaf.addressable_shards:
+            kept[shard.device] += shard.data.nbytes
+    return max(kept.values(), default=0)
 
 
 def fit_batch(layout_: Layout, batch_size: int) -> int:

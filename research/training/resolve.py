@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import jax
@@ -12,9 +13,9 @@ from flax import linen as nn
 
 from research import data, models, tasks
 from research.config import Config
-from research.data import DatasetInfo
+from research.data import DatasetInfo, augmentations
 from research.errors import UserError
-from research.training import optimizer, parallel
+from research.training import optimizer, parallel, schedule
 
 PyTree = Any
 _COMPUTE = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -22,7 +23,10 @@ _COMPUTE = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a config means on this machine. Durations are in optimizer steps; 0 for a period means never."""
+    """What a config means on this machine.
+
+    Durations are in optimizer steps; periods are exact (see `research.values.due`), and 0 means never.
+    """
 
     config: Config
     info: DatasetInfo
@@ -30,12 +34,13 @@ class Resolved:
     task: tasks.Task
     optimizer: optax.GradientTransformation
     layout: parallel.Layout
+    peak: float
     steps: int
-    steps_per_epoch: int
     warmup: int
-    eval_every: int
-    log_every: int
-    save_every: int
+    decay_every: Fraction
+    eval_every: Fraction
+    log_every: Fraction
+    save_every: Fraction
 
     @property
     def image(self) -> jax.ShapeDtypeStruct:
@@ -44,8 +49,13 @@ class Resolved:
 
     def rates(self) -> np.ndarray:
         """Learning rate of every step, float32."""
-        cfg = self.config
-        return optimizer.rates(cfg.schedule, peak=cfg.optimizer.learning_rate, steps=self.steps, warmup=self.warmup)
+        return schedule.rates(
+            self.config.schedule, peak=self.peak, steps=self.steps, warmup=self.warmup, every=self.decay_every
+        )
+
+    def epoch(self, step: int) -> float:
+        """How often the training split has been seen after `step` steps."""
+        return step * self.config.data.batch_size / self.info.train_examples
 
 
 def matmul_precision(cfg: Config) -> AbstractContextManager[None]:
@@ -76,14 +86,12 @@ def resolve(cfg: Config) -> Resolved:
             f"expected {info.num_classes}, or leave it out"
         )
     models.check_input(cfg.model.name, info.shape)
+    data.check_batch_size(cfg.data, info.train_examples)
+    data.input_of(cfg.data, cfg.augmentation)
+    augmentations.check(cfg.augmentation, info.shape)
     task = tasks.create(cfg.task, info)
     model = build_model(cfg, num_classes=task.num_outputs)
-    layout = parallel.layout(cfg.parallelism, batch_size=cfg.data.batch_size)
-    if cfg.data.batch_size > info.train_examples:
-        raise UserError(
-            f"data.batch_size is {cfg.data.batch_size}, more than the {info.train_examples} training examples of "
-            f"{cfg.data.name}; expected at most that"
-        )
+    layout = parallel.layout(cfg)
     length = {"examples": info.train_examples, "batch_size": cfg.data.batch_size}
     steps = cfg.budget.train.steps(**length)
     if steps < 1:
@@ -91,19 +99,26 @@ def resolve(cfg: Config) -> Resolved:
     resolved = Resolved(
         config=cfg,
         info=info,
-        model=layout.model(model),
+        model=layout.model(_rematerialised(model, cfg)),
         task=task,
         optimizer=optimizer.create(cfg.optimizer),
         layout=layout,
+        peak=optimizer.peak(cfg.optimizer, cfg.data.batch_size),
         steps=steps,
-        steps_per_epoch=info.train_examples // cfg.data.batch_size,
         warmup=cfg.schedule.warmup.steps(**length),
-        eval_every=cfg.budget.eval_every.steps(**length),
-        log_every=max(cfg.budget.log_every.steps(**length), 1),
-        save_every=cfg.checkpointing.every.steps(**length),
+        decay_every=cfg.schedule.every.exact(**length),
+        eval_every=cfg.budget.eval_every.exact(**length),
+        log_every=cfg.budget.log_every.exact(**length) or Fraction(1),
+        save_every=cfg.checkpointing.every.exact(**length),
     )
-    optimizer.schedule(cfg.schedule, peak=1.0, steps=steps, warmup=resolved.warmup)
-    _check_model(resolved)
+    schedule.schedule(cfg.schedule, peak=resolved.peak, steps=steps, warmup=resolved.warmup, every=resolved.decay_every)
+    variables = _check_model(resolved)
+    optimizer.check_groups(cfg.optimizer, variables["params"])
+    if cfg.evaluation.batch_norm_batches and "batch_stats" not in variables:
+        raise UserError(
+            f"evaluation.batch_norm_batches is {cfg.evaluation.batch_norm_batches}, and {cfg.model.name} has no batch "
+            "statistics; expected 0"
+        )
     _check_loss(resolved)
     return resolved
 
@@ -126,8 +141,16 @@ def _check_loss(resolved: Resolved) -> None:
         raise UserError(f"loss {name} gives {getattr(loss, 'shape', type(loss))}; expected one value per example")
 
 
-def _check_model(resolved: Resolved) -> None:
-    """Trace the network's shapes once: a user's own model must give one float32 logit per class."""
+def _rematerialised(model: nn.Module, cfg: Config) -> nn.Module:
+    if not cfg.parallelism.remat:
+        return model
+    if getattr(model, "remat", None) is None:
+        raise UserError(f"parallelism.remat is true, and model {cfg.model.name} has no field remat; expected false")
+    return model.clone(remat=True)
+
+
+def _check_model(resolved: Resolved) -> PyTree:
+    """Trace the network's shapes once: a user's own model must give one float32 logit per class. Its variables."""
     name, image = resolved.config.model.name, resolved.image
     key = jax.ShapeDtypeStruct((2,), jnp.uint32)
     example = jax.ShapeDtypeStruct((1, *image.shape), image.dtype)
@@ -149,3 +172,4 @@ def _check_model(resolved: Resolved) -> None:
             f"model {name} has batch statistics but no field `norm`, so pmap cannot synchronise them; expected "
             "parallelism.mode jit, or parallelism.batch_norm per_replica"
         )
+    return variables

@@ -15,7 +15,7 @@ PyTree = Any
 
 
 class TrainState(struct.PyTreeNode):
-    """Parameters, batch statistics, optimizer state, key, step counter and the running training statistics."""
+    """Parameters, batch statistics, optimizer state, key, step counter, training statistics, averaged weights."""
 
     step: Any  # int32 []; like every leaf here not always an array: JAX rebuilds the tree around shapes and specs
     params: PyTree
@@ -23,27 +23,38 @@ class TrainState(struct.PyTreeNode):
     opt_state: PyTree
     key: Any  # uint32 [2]; dropout keys are folded from it and the step
     statistics: PyTree  # of the task, since the last log record
+    ema: PyTree  # {"params", "batch_stats"}: the running average of the weights; {} where there is none
 
     @property
     def variables(self) -> dict[str, PyTree]:
         """The variables `model.apply` takes."""
         return {"params": self.params, "batch_stats": self.batch_stats} if self.batch_stats else {"params": self.params}
 
+    @property
+    def averaged(self) -> "TrainState":
+        """This state with the averaged weights in place of its own."""
+        return self.replace(params=self.ema["params"], batch_stats=self.ema["batch_stats"])
+
 
 def _initialiser(
-    model: nn.Module, optimizer: optax.GradientTransformation, image: jax.ShapeDtypeStruct, statistics: PyTree
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image: jax.ShapeDtypeStruct,
+    statistics: PyTree,
+    ema: bool,
 ) -> Callable[[jax.Array], TrainState]:
     def init(key: jax.Array) -> TrainState:
         params_key, dropout_key = jax.random.split(key)
         example = jnp.zeros((1, *image.shape), image.dtype)
         variables = model.init({"params": params_key, "dropout": params_key}, example, train=False)
+        weights = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
         return TrainState(
             step=jnp.zeros((), jnp.int32),
-            params=variables["params"],
-            batch_stats=variables.get("batch_stats", {}),
+            **weights,
             opt_state=optimizer.init(variables["params"]),
             key=dropout_key,
             statistics=jax.tree.map(jnp.zeros_like, statistics),
+            ema=weights if ema else {},
         )
 
     return init
@@ -55,20 +66,27 @@ def create(
     image: jax.ShapeDtypeStruct,
     statistics: PyTree,
     seed: int,
+    *,
+    ema: bool = False,
 ) -> TrainState:
     """A new state from `seed`; `image` is the shape of one example `"h w c"`, `statistics` those of the task."""
     # An init runs once: compiling it without optimisation takes a third of the time.
     init = jax.jit(
-        _initialiser(model, optimizer, image, statistics), compiler_options={"xla_backend_optimization_level": 0}
+        _initialiser(model, optimizer, image, statistics, ema), compiler_options={"xla_backend_optimization_level": 0}
     )
     return init(jax.random.PRNGKey(seed))
 
 
 def shapes(
-    model: nn.Module, optimizer: optax.GradientTransformation, image: jax.ShapeDtypeStruct, statistics: PyTree
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image: jax.ShapeDtypeStruct,
+    statistics: PyTree,
+    *,
+    ema: bool = False,
 ) -> TrainState:
     """The shapes of `create`'s state: nothing is computed."""
-    return jax.eval_shape(_initialiser(model, optimizer, image, statistics), jax.random.PRNGKey(0))
+    return jax.eval_shape(_initialiser(model, optimizer, image, statistics, ema), jax.random.PRNGKey(0))
 
 
 def digest(tree: PyTree) -> str:

@@ -4,7 +4,9 @@
 None when the compiler sees the global batch.
 """
 
+import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import jax
@@ -12,54 +14,134 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from research.losses import masked_mean
+from research.losses import masked_sum
+from research.ordering import after
 from research.tasks import Task
 from research.training import optimizer as optimizers
 from research.training.state import TrainState
 
 PyTree = Any
-TrainStep = Callable[[TrainState, PyTree, PyTree, jax.Array], tuple[TrainState, jax.Array]]
+Measures = dict[str, jax.Array]
+TrainStep = Callable[[TrainState, PyTree, PyTree, jax.Array], tuple[TrainState, Measures]]
 EvalStep = Callable[[TrainState, PyTree, PyTree, PyTree], PyTree]
 Fetch = Callable[..., dict[str, jax.Array]]
 
 
+@dataclass(frozen=True)
+class Parts:
+    """How a batch is computed: in `count` parts one after the other, the feed's leading axis where it is above 1.
+
+    `unroll` writes the parts out instead of looping over them: XLA's CPU backend is many times slower at the gradients
+    of convolutions inside a loop.
+    """
+
+    count: int = 1
+    unroll: bool = False
+
+
 def train_step(
-    model: nn.Module, task: Task, optimizer: optax.GradientTransformation, fetch: Fetch, *, axis_name: str | None = None
+    model: nn.Module,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    fetch: Fetch,
+    *,
+    axis_name: str | None = None,
+    parts: Parts = Parts(),
+    ema_decay: float = 0.0,
 ) -> TrainStep:
-    """A function (state, resident, feed, learning_rate) -> (state, loss); loss: float32 [], over the global batch."""
+    """A function (state, resident, feed, learning_rate) -> (state, measures) that makes one update.
 
-    def step(state: TrainState, resident: PyTree, feed: PyTree, rate: jax.Array) -> tuple[TrainState, jax.Array]:
-        batch = fetch(resident, feed, split="train", augment=True)
-        dropout_key = jax.random.fold_in(state.key, state.step)
+    measures: {"loss", "gradient_norm"}, float32 []: the mean loss over the examples of the global batch whose mask is
+    1, and the 2-norm of its gradient before the optimizer. In parts, gradients and losses are added up, so only what
+    looks at a whole batch (batch normalisation) differs; running statistics then move once per part.
+    """
+
+    def step(state: TrainState, resident: PyTree, feed: PyTree, rate: jax.Array) -> tuple[TrainState, Measures]:
+        key = jax.random.fold_in(state.key, state.step)
         if axis_name is not None:
-            dropout_key = jax.random.fold_in(dropout_key, jax.lax.axis_index(axis_name))
-
-        def loss_of(params: PyTree) -> tuple[jax.Array, tuple[PyTree, PyTree]]:
-            variables = state.replace(params=params).variables
-            rngs = {"dropout": dropout_key}
-            applied = model.apply(variables, batch["image"], train=True, rngs=rngs, mutable=["batch_stats"])
-            outputs, updated = cast(tuple[jax.Array, PyTree], applied)
-            statistics = task.statistics(outputs, batch, train=True)
-            return masked_mean(task.loss(outputs, batch), batch["mask"]), (updated, statistics)
-
-        (loss, (updated, statistics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        batch_stats = updated.get("batch_stats", {})
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+        examples = jnp.sum(feed["mask"])
         if axis_name is not None:
-            gradients, batch_stats, loss = jax.lax.pmean((gradients, batch_stats, loss), axis_name)
-            statistics = jax.lax.psum(statistics, axis_name)
+            examples = jax.lax.psum(examples, axis_name)
+        # An image that could not be read has mask 0: parts and replicas may have different numbers of examples.
+        examples = jnp.maximum(examples, 1.0)
+
+        def gradients_of(batch_stats: PyTree, feed: PyTree, key: jax.Array) -> tuple[PyTree, PyTree]:
+            batch = fetch(resident, feed, split="train", augment=True)
+
+            def loss_of(params: PyTree) -> tuple[jax.Array, tuple[PyTree, PyTree]]:
+                variables = state.replace(params=params, batch_stats=batch_stats).variables
+                rngs = {"dropout": key}
+                applied = model.apply(variables, batch["image"], train=True, rngs=rngs, mutable=["batch_stats"])
+                outputs, updated = cast(tuple[jax.Array, PyTree], applied)
+                statistics = task.statistics(outputs, batch, train=True)
+                return masked_sum(task.loss(outputs, batch), batch["mask"]) / examples, (updated, statistics)
+
+            (loss, (updated, statistics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+            return (gradients, loss, statistics), updated.get("batch_stats", {})
+
+        sums, batch_stats = _over_parts(gradients_of, state.batch_stats, feed, key, parts)
+        if axis_name is not None:
+            sums, batch_stats = jax.lax.psum(sums, axis_name), jax.lax.pmean(batch_stats, axis_name)
+        gradients, loss, statistics = sums
         opt_state = optimizers.set_learning_rate(state.opt_state, rate)
         updates, opt_state = optimizer.update(gradients, opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
         new = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
             key=state.key,
             statistics=jax.tree.map(jnp.add, state.statistics, statistics),
+            ema=_averaged(state, params, batch_stats, ema_decay),
         )
-        return new, loss
+        return new, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
 
     return step
+
+
+def _over_parts(
+    gradients_of: Callable[[PyTree, PyTree, jax.Array], tuple[PyTree, PyTree]],
+    batch_stats: PyTree,
+    feed: PyTree,
+    key: jax.Array,
+    parts: Parts,
+) -> tuple[PyTree, PyTree]:
+    """The sums over the parts of a feed, and the batch statistics after the last of them."""
+    if parts.count == 1:
+        return gradients_of(batch_stats, feed, key)
+
+    def add(carry: tuple[PyTree, PyTree], numbered: tuple[jax.Array, PyTree]) -> tuple[tuple[PyTree, PyTree], None]:
+        sums, batch_stats = carry
+        number, part = numbered
+        more, batch_stats = gradients_of(batch_stats, part, jax.random.fold_in(key, number))
+        return (jax.tree.map(jnp.add, sums, more), batch_stats), None
+
+    first = jax.tree.map(lambda x: x[0], feed)
+    shapes = jax.eval_shape(gradients_of, batch_stats, first, key)
+    carry = (jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes[0]), batch_stats)
+    numbered = (jnp.arange(parts.count), feed)
+    if not parts.unroll:
+        return jax.lax.scan(add, carry, numbered)[0]
+    for number in range(parts.count):
+        part = jax.tree.map(operator.itemgetter(number), numbered)
+        carry, _ = add(carry, after(part, carry) if number else part)
+    return carry
+
+
+def _averaged(state: TrainState, params: PyTree, batch_stats: PyTree, decay: float) -> PyTree:
+    """The running average of weights and batch statistics after an update; empty where there is none.
+
+    Its decay grows as min(decay, (1 + t) / (10 + t)) over the updates t, so that it forgets where it began
+    (TensorFlow's ExponentialMovingAverage with num_updates).
+    """
+    if not state.ema:
+        return state.ema
+    updates = (state.step + 1).astype(jnp.float32)
+    keep = jnp.minimum(decay, (1.0 + updates) / (10.0 + updates))
+    new = {"params": params, "batch_stats": batch_stats}
+    return jax.tree.map(lambda average, x: keep * average + (1.0 - keep) * x, state.ema, new)
 
 
 def eval_step(model: nn.Module, task: Task, fetch: Fetch, *, split: str, axis_name: str | None = None) -> EvalStep:

@@ -44,15 +44,15 @@ def test_the_whole_train_step_of_a_recipe_traces(name):
     cfg = configs.load(name)
     assert cfg.data.name in data.names()
     if cfg.data.name not in ("digits", "fashion_mnist") or not is_here(cfg):
-        stand_in = {"data.name": "synthetic", "data.train_examples": None, "data.path": None}
+        stand_in = {"data.name": "synthetic", "data.train_examples": 300, "data.path": None}
         cfg = values.replace(cfg, **stand_in)
     resolved = resolve.resolve(values.replace(cfg, **{"parallelism.devices": 1}))
-    pipeline = data.pipeline(cfg.data, seed=0)
+    pipeline = data.pipeline(cfg.data, cfg.augmentation, seed=0)
     zero = zeros(resolved, pipeline, train=True)
     like = state.shapes(resolved.model, resolved.optimizer, resolved.image, zero)
     function = step.train_step(resolved.model, resolved.task, resolved.optimizer, pipeline.fetch)
     feed = next(iter(pipeline.train(0)))
-    after, loss = jax.eval_shape(function, like, pipeline.resident, feed, jnp.float32(0))
-    assert (loss.shape, loss.dtype) == ((), jnp.float32)
+    after, measures = jax.eval_shape(function, like, pipeline.resident, feed, jnp.float32(0))
+    assert (measures["loss"].shape, measures["loss"].dtype) == ((), jnp.float32)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), like)
     assert resolved.rates().shape == (resolved.steps,)

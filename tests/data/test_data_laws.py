@@ -50,23 +50,21 @@ def test_normalised_training_images_have_mean_0_and_deviation_1(loaded):
     np.testing.assert_allclose(normalised.std(axis=(0, 1, 2)), 1, atol=1e-5)
 
 
-def test_an_epoch_visits_each_example_at_most_once_and_all_but_a_remainder(loaded):
-    steps, size = loaded.steps_per_epoch, loaded.config.batch_size
-    assert steps == loaded.info.train_examples // size
-    feeds = head(loaded.train(0), 2 * steps)
-    epochs = [np.concatenate([f["index"] for f in feeds[i * steps : (i + 1) * steps]]) for i in (0, 1)]
-    for epoch in epochs:
-        assert len(np.unique(epoch)) == len(epoch) == steps * size
-        assert epoch.min() >= 0
-        assert epoch.max() < loaded.info.train_examples
+def test_each_epoch_has_each_example_once_at_any_batch_size(loaded):
+    count, size = loaded.info.train_examples, loaded.config.batch_size
+    feeds = head(loaded.train(0), -(-2 * count // size))
+    assert all(f[key].shape == (size,) for f in feeds for key in f)
+    index, epoch = (np.concatenate([f[key] for f in feeds]) for key in ("index", "epoch"))
+    np.testing.assert_array_equal(epoch, np.arange(len(epoch)) // count)
+    epochs = [index[epoch == number] for number in (0, 1)]
+    for order in epochs:
+        np.testing.assert_array_equal(np.sort(order), np.arange(count))
     assert not np.array_equal(*epochs)
-    assert {int(e) for f in feeds[:steps] for e in f["epoch"]} == {0}
-    assert {int(e) for f in feeds[steps:] for e in f["epoch"]} == {1}
     assert all(f["mask"].all() for f in feeds)
 
 
 def test_training_resumes_at_any_step(loaded):
-    steps = loaded.steps_per_epoch
+    steps = loaded.info.train_examples // loaded.config.batch_size
     whole = head(loaded.train(0), 2 * steps + 1)
     for start in {0, 1, steps - 1, steps, steps + 1, 2 * steps}:
         for one, other in zip(head(loaded.train(start), 3), whole[start:], strict=False):
@@ -127,7 +125,18 @@ def test_order_depends_on_seed_and_epoch_and_shuffle_only(digits):
     assert not same(next(digits.train(0)), next(other.train(0)))
     jax.tree.map(np.testing.assert_array_equal, digits.resident["train"], other.resident["train"])
     straight = data.pipeline(DataConfig(batch_size=32, shuffle=False), seed=1)
-    np.testing.assert_array_equal(next(straight.train(44))["index"], np.arange(32))
+    np.testing.assert_array_equal(next(straight.train(44))["index"], np.arange(44 * 32, 45 * 32) % 1438)
+
+
+def test_the_order_of_batches_that_span_epochs_worked_example():
+    """3 examples in batches of 5: epoch 0 is places 0 to 2 of the first batch, epoch 1 the rest and one of the next."""
+    pipeline = data.pipeline(DataConfig(train_examples=3, batch_size=5), seed=7)
+    first, second = head(pipeline.train(0), 2)
+    orders = [splits.order(3, 7, epoch) for epoch in range(4)]
+    np.testing.assert_array_equal(first["index"], [*orders[0], *orders[1][:2]])
+    np.testing.assert_array_equal(second["index"], [orders[1][2], *orders[2], orders[3][0]])
+    np.testing.assert_array_equal(first["epoch"], [0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(second["epoch"], [1, 2, 2, 2, 3])
 
 
 @given(

@@ -103,7 +103,7 @@ def test_fingerprint_follows_the_files_and_nothing_else(tmp_path):
     ]
     before = data.fingerprint(configs[0])
     assert before == data.fingerprint(configs[1])
-    assert before == data.fingerprint(dataclasses.replace(configs[0], resolution=5, flip=True, train_examples=2))
+    assert before == data.fingerprint(dataclasses.replace(configs[0], resolution=5, train_examples=2))
     (second / "test/cat/0.jpg").write_bytes(b"other")
     assert before != data.fingerprint(configs[1])
     (first / "train/cat/0.jpg").rename(first / "train/cat/7.jpg")
@@ -228,9 +228,9 @@ def test_tfds_without_random_access_is_refused(tmp_path):
     features = {"image": tfds.features.Image(shape=(4, 4, 1)), "label": tfds.features.ClassLabel(num_classes=2)}
     store("old", features, {"train": [{"image": encode(random_image(0, 4, 4, 1)), "label": 1}]}, tmp_path)
     stored = tmp_path / "old/1.0.0/dataset_info.json"
-    stored.write_text(stored.read_text().replace('"fileFormat": "array_record"', '"fileFormat": "tfrecord"'))
+    stored.write_text(stored.read_text().replace('"fileFormat": "array_record"', '"fileFormat": "riegeli"'))
     message = refused(DataConfig(name="old", path=str(tmp_path)))
-    assert "is prepared as tfrecord, which has no random access" in message
+    assert "is prepared as riegeli, which has no random access" in message
     assert message.endswith("run python -m research.data prepare old")
 
 
@@ -254,13 +254,12 @@ def test_contradictions_are_refused_before_anything_is_read(monkeypatch):
     monkeypatch.setattr(np, "loadtxt", None)  # reading would fail otherwise than with a UserError
     for fields, message in {
         (("resolution", 7), ("fit", "pad")): "data.resolution is 7, smaller than the data's 8x8",
-        (("batch_size", 1439),): "data.batch_size is 1439, more than the 1438 training examples of digits",
         (("train_examples", 1439),): "data.train_examples is 1439, and digits has 1438",
         (("validation", 0.0001),): "holds out 0 of the 1438",
         (("validation", 1.0),): "holds out 1438 of the 1438",
     }.items():
         assert message in refused(DataConfig(**dict(fields)), load)
-    large = DataConfig(resolution=100_000)
+    large = DataConfig(resolution=100_000, input="resident")
     assert "digits at 100000x100000x1 takes 16735.9 GiB" in refused(large, load)
 
 

@@ -1,5 +1,8 @@
 """The compiled steps: equal to the uncompiled one, across layouts, repeatable to the bit, and traced once."""
 
+import contextlib
+import itertools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,8 +11,8 @@ import pytest
 
 from research import data
 from research.config import Config, replace
-from research.training import parallel, resolve, state, step
-from research.training.evaluation import Evaluator, zeros
+from research.training import parallel, programs, resolve, state
+from research.training.evaluation import Evaluator
 
 # Without batch norm the network computes the same sums however the batch is split, up to the order of addition.
 PLAIN = replace(
@@ -34,25 +37,22 @@ class Prepared:
     def __init__(self, cfg: Config) -> None:
         self.resolved = resolve.resolve(cfg)
         self.layout = self.resolved.layout
-        self.pipeline = data.pipeline(cfg.data, seed=cfg.seed)
-        zero = zeros(self.resolved, self.pipeline, train=True)
-        r = self.resolved
-        self.state = self.layout.replicate(state.create(r.model, r.optimizer, r.image, zero, cfg.seed))
+        self.pipeline = data.pipeline(cfg.data, cfg.augmentation, seed=cfg.seed)
+        self.state = programs.new_state(self.resolved, self.pipeline)
         self.resident = self.layout.replicate(self.pipeline.resident)
-        self.step = step.train_step(r.model, r.task, r.optimizer, self.pipeline.fetch, axis_name=self.layout.axis_name)
-        self.rates = r.rates()
+        self.step = programs.train_step(self.resolved, self.pipeline)
+        self.rates = self.resolved.rates()
 
     def feeds(self, count: int):
-        feeds = self.pipeline.train(0)
-        return [self.layout.split(next(feeds)) for _ in range(count)]
+        with contextlib.closing(self.pipeline.train(0)) as feeds:
+            return list(itertools.islice(self.layout.ahead(feeds), count))
 
     def run(self, count: int = 5):
         """State after `count` compiled steps, on the host."""
-        feeds = self.feeds(count)
-        compiled = self.layout.compile_train(self.step, self.state, self.resident, feeds[0], jnp.float32(0))
-        current = self.state
+        feeds, current = self.feeds(count), self.state
+        compiled = programs.compile_train(self.resolved, self.pipeline, current, self.resident)
         for feed, rate in zip(feeds, self.rates[:count], strict=True):
-            current, _ = compiled(current, self.resident, feed, rate)
+            current, _ = compiled(current, self.resident, feed, self.layout.replicate(rate))
         return parallel.host(current)
 
 

@@ -1,0 +1,63 @@
+"""Batch statistics estimated anew from training batches, for weights that the running averages lag behind.
+
+Wu and Johnson 2021, "Rethinking Batch in BatchNorm" (arXiv:2105.07576), section 3: PreciseBN.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from research.training.state import TrainState
+from research.training.step import EvalStep, Fetch
+
+PyTree = Any
+
+
+def moments_step(model: nn.Module, fetch: Fetch, *, axis_name: str | None = None) -> EvalStep:
+    """A function (state, resident, feed, sums) -> sums with the feed's batch statistics added; shaped `batch_stats`.
+
+    Where a layer keeps a mean and a variance, the variance's sum is of the second moment, var + mean^2. `settled` turns
+    sums over n batches into statistics.
+    """
+
+    def step(state: TrainState, resident: PyTree, feed: PyTree, sums: PyTree) -> PyTree:
+        batch = fetch(resident, feed, split="train", augment=True)
+
+        def updated(batch_stats: PyTree) -> PyTree:
+            variables = {"params": state.params, "batch_stats": batch_stats}
+            rngs = {"dropout": jax.random.fold_in(state.key, 0)}
+            return model.apply(variables, batch["image"], train=True, rngs=rngs, mutable=["batch_stats"])[1][
+                "batch_stats"
+            ]
+
+        # A layer stores momentum x old + (1 - momentum) x new: its derivative by the old value is its momentum.
+        zeros, ones = jax.tree.map(jnp.zeros_like, state.batch_stats), jax.tree.map(jnp.ones_like, state.batch_stats)
+        kept, momentum = jax.jvp(updated, (zeros,), (ones,))
+        of_batch = jax.tree.map(lambda x, m: jnp.where(m < 1, x / jnp.where(m < 1, 1 - m, 1), x), kept, momentum)
+        if axis_name is not None:
+            of_batch = jax.lax.pmean(_second_moments(of_batch, 1.0), axis_name)
+        else:
+            of_batch = _second_moments(of_batch, 1.0)
+        return jax.tree.map(jnp.add, sums, of_batch)
+
+    return step
+
+
+def settled(sums: PyTree, batches: int) -> PyTree:
+    """The batch statistics of a population from `moments_step`'s sums over equally large batches of it.
+
+    Mean of the means, and the variance around it (Wu and Johnson 2021, arXiv:2105.07576, section 3.1).
+    """
+    return _second_moments(jax.tree.map(lambda x: x / batches, sums), -1.0)
+
+
+def _second_moments(batch_stats: PyTree, sign: float) -> PyTree:
+    """The tree with `sign` x mean^2 added to each `var` that stands beside a `mean`."""
+    if not isinstance(batch_stats, dict):
+        return batch_stats
+    new = {key: _second_moments(value, sign) for key, value in batch_stats.items()}
+    if {"mean", "var"} <= new.keys() and not isinstance(new["var"], dict):
+        new["var"] = jnp.maximum(new["var"] + sign * jnp.square(new["mean"]), 0.0)
+    return new

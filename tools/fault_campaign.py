@@ -1,0 +1,95 @@
+"""Kill a run again and again at random moments, and compare what it ends with to a run that nothing happened to.
+
+    python tools/fault_campaign.py [--kills 20] [--input resident|streaming] [--workers N] [--seed S]
+
+Each kill is a SIGKILL at a random moment after a start, be it importing, compiling, training, evaluating or saving; the
+same
+command then continues. When a run gets to its end before the kills are spent, the next begins in a new folder. Compared
+are the digest of the parameters and every record, without what a clock wrote. Prints one line per kill, and a verdict.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from research.training import record  # noqa: E402
+
+OVERRIDES = {
+    "augmentation.pad-and-crop": "1",
+    "budget.train": "1200 steps",
+    "budget.eval-every": "150 steps",
+    "budget.log-every": "10 steps",
+    "checkpointing.every": "20 steps",
+}
+
+
+def start(folder: Path, words: list[str]) -> subprocess.Popen[bytes]:
+    """`launch.py train` in a process of its own."""
+    flags = [word for key, value in OVERRIDES.items() for word in (f"--{key}", value)]
+    command = [sys.executable, "launch.py", "train", "digits:resnet8", *flags, *words, "--workdir", str(folder)]
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def outcome(folder: Path) -> tuple[Any, list[dict[str, Any]]]:
+    """The digest and the records of a finished run, without what a clock wrote."""
+    clock = ("wall_time", "images_per_second")
+    rows = record.read_metrics(folder / record.METRICS)
+    summary = json.loads((folder / record.SUMMARY).read_text())
+    assert summary["status"] == "finished", summary
+    return summary["params_digest"], [{k: v for k, v in row.items() if k not in clock} for row in rows]
+
+
+def reached(folder: Path) -> int:
+    """The last step that is recorded."""
+    rows = record.read_metrics(folder / record.METRICS)
+    return rows[-1]["step"] if rows else 0
+
+
+def main() -> int:
+    """Run the campaign; 0 where every run ended as the one that nothing happened to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--input", choices=["resident", "streaming"], default="resident")
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    words = ["--data.input", options.input, "--data.workers", str(options.workers)]
+    with tempfile.TemporaryDirectory() as scratch:
+        began = time.monotonic()
+        assert start(Path(scratch, "whole"), words).wait() == 0
+        longest = time.monotonic() - began
+        expected = outcome(Path(scratch, "whole"))
+        print(f"uninterrupted: {longest:.0f} s, digest {expected[0][:12]}, {len(expected[1])} records", flush=True)
+        kills, run, same = 0, 0, 0
+        while kills < options.kills:
+            folder = Path(scratch, f"run{run}")
+            process = start(folder, words)
+            moment = chance.uniform(0, 0.4 * longest)
+            try:
+                process.wait(moment)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                kills += 1
+                print(f"kill {kills}: run {run}, {moment:.1f} s after its start, at step {reached(folder)}", flush=True)
+            if (folder / record.SUMMARY).exists() or kills == options.kills:
+                assert start(folder, words).wait() == 0
+                same += outcome(folder) == expected
+                run += 1
+        print(f"{kills} kills, {run} runs, {same} equal to the uninterrupted one to the bit ({options.input})")
+    return 0 if same == run else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
