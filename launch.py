@@ -314,14 +314,27 @@ def _runs(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
 
 
+def _quiet_threads() -> None:
+    """Show what a library's thread or callback raises as one line, once: it also reaches whoever waits for it."""
+    said: set[str] = set()
+
+    def say(kind: type[BaseException], error: BaseException | None) -> None:
+        line = f"{kind.__name__}: {' '.join(str(error).split())[:200]}"
+        if line not in said:
+            said.add(line)
+            print(line, file=sys.stderr)
+
+    threading.excepthook = lambda raised: say(raised.exc_type, raised.exc_value)
+    sys.unraisablehook = lambda raised: say(raised.exc_type, raised.exc_value)
+
+
 def main(argv: Sequence[str]) -> int:
     """Run one command line; returns its exit code."""
     debug = "--debug" in argv
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a run's own handler: as control-C
     if not debug:
-        # What a library's thread raises also reaches whoever waits for it: one line is enough.
-        threading.excepthook = lambda raised: print(f"{raised.exc_type.__name__}: {raised.exc_value}", file=sys.stderr)
+        _quiet_threads()
     try:
         _dispatch(argv)
     except UserError as error:

@@ -12,13 +12,12 @@ import tempfile
 import time
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 import configs
 from research import backend, data
 from research.config import replace
-from research.training import record, resolve, state, step
-from research.training.evaluation import zeros
+from research.training import programs, record, resolve
 from research.training.loop import train
 
 
@@ -43,23 +42,17 @@ def main() -> None:
     )
     resolved = resolve.resolve(cfg)
     pipeline = data.pipeline(cfg.data, cfg.augmentation, seed=0)
-    zero = zeros(resolved, pipeline, train=True)
     layout = resolved.layout
-    current = layout.replicate(state.create(resolved.model, resolved.optimizer, resolved.image, zero, 0))
-    resident = layout.replicate(pipeline.resident)
-    feed = layout.split(next(iter(pipeline.train(0))))
-    rate = jnp.float32(0.1)
-    function = step.train_step(
-        resolved.model, resolved.task, resolved.optimizer, pipeline.fetch, axis_name=layout.axis_name
-    )
-    compiled = layout.compile_train(function, current, resident, feed, rate)
+    current, resident = programs.new_state(resolved, pipeline), layout.replicate(pipeline.resident)
+    feed, rate = layout.split(programs.first(pipeline.train(0))), layout.replicate(np.float32(0.1))
+    compiled = programs.compile_train(resolved, pipeline, current, resident)
     bare: list[float] = []
     looped: list[float] = []
     for turn in range(words.rounds):
         began = time.perf_counter()
         for _ in range(words.steps):
-            current, loss = compiled(current, resident, feed, rate)
-        jax.block_until_ready(loss)
+            current, measures = compiled(current, resident, feed, rate)
+        jax.block_until_ready(measures)
         bare.append((time.perf_counter() - began) / words.steps)
         with tempfile.TemporaryDirectory() as folder:
             train(cfg, folder, display=False)
