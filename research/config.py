@@ -78,8 +78,8 @@ class AugmentationConfig(Value):
     random_resized_crop: bool = False  # of streamed files on the host, of equally large images inside the step
     crop_area: tuple[Share, Share] = (0.08, 1.0)  # random_resized_crop: share of the image
     crop_ratio: tuple[Positive, Positive] = (0.75, 1.3333333333333333)  # random_resized_crop: width over height
-    pad_and_crop: Natural = 0  # pixels of the mean colour on each side before a random crop back to size
     flip: bool = False  # horizontal
+    pad_and_crop: Natural = 0  # pixels of the mean colour on each side before a random crop back to size
     policy: Literal["none", "autoaugment_imagenet", "autoaugment_cifar", "randaugment"] = "none"
     layers: Count = 2  # randaugment: operations per image (N)
     magnitude: Annotated[float, Range(low=0, high=30)] = 9.0  # randaugment: strength of each (M), of 10 as in the paper

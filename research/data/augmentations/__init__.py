@@ -45,12 +45,12 @@ def example(
     """One image (0 to 255) as `cfg` draws it with `key`, normalised, in the order of `AugmentationConfig`'s fields."""
     if cfg.random_resized_crop:
         image = random_resized_crop(key_for("random_resized_crop", key), image, cfg.crop_area, cfg.crop_ratio)
+    if cfg.flip:
+        image = random_flip(key_for("flip", key), image)
     if cfg.pad_and_crop:
         recoloured = cfg.policy != "none" or any(getattr(cfg, name) for name in JITTER)
         fill = jnp.round(mean) if recoloured else mean  # recolouring is of whole levels; else 0 once normalised
         image = pad_and_crop(key_for("pad_and_crop", key), image, cfg.pad_and_crop, fill)
-    if cfg.flip:
-        image = random_flip(key_for("flip", key), image)
     if cfg.policy == "randaugment":
         image = randaugment(key_for("policy", key), image, cfg.layers, cfg.magnitude)
     elif cfg.policy != "none":
