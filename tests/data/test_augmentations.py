@@ -413,7 +413,7 @@ def test_an_example_is_augmented_in_the_order_of_the_config():
     def by_hand(key, image):
         fold = [jax.random.fold_in(key, i) for i in range(10)]
         image = geometric.random_resized_crop(fold[2], image, (0.08, 1.0))
-        image = geometric.random_flip(fold[0], geometric.pad_and_crop(fold[1], image, 2, mean))
+        image = geometric.pad_and_crop(fold[1], geometric.random_flip(fold[0], image), 2, mean)
         image = policies.randaugment(fold[3], image, 2, 9.0)
         image = colour.contrast(fold[5], colour.brightness(fold[4], image, 0.4), 0.4)
         image = colour.hue(fold[7], colour.saturation(fold[6], image, 0.4), 0.1)
