@@ -101,19 +101,33 @@ def test_a_signal_saves_exits_3_and_the_same_command_continues(sig, tmp_path, un
     assert_same_run(folder, uninterrupted)
 
 
-def test_sigkill_at_random_moments_changes_nothing(tmp_path, uninterrupted):
+STREAMED = replace(CONFIG, **{"data.input": "streaming", "data.workers": 1})
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_stream(tmp_path_factory):
+    """The same with examples that a process of its own reads when they are due."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, train(STREAMED, folder, display=False)
+
+
+@pytest.mark.parametrize(
+    ("config", "whole"), [(CONFIG, "uninterrupted"), (STREAMED, "uninterrupted_stream")], ids=["resident", "streaming"]
+)
+def test_sigkill_at_random_moments_changes_nothing(config, whole, tmp_path, request):
+    whole = request.getfixturevalue(whole)
     folder = tmp_path / "run"
     seed = time.time_ns()
     moments = random.Random(seed)
     for at in (10, 30):  # killed twice: once early, once after a resume
-        process = launch(folder, slow=0.1)
+        process = launch(folder, slow=0.1, config=config)
         wait_for_step(process, folder, at)
         time.sleep(moments.uniform(0, 0.5))
         process.kill()
         process.communicate(timeout=120)
         assert not (folder / "summary.json").exists(), f"seed {seed}: the run had ended before it was killed"
-    assert launch(folder).wait(timeout=120) == 0
-    assert_same_run(folder, uninterrupted)
+    assert launch(folder, config=config).wait(timeout=120) == 0
+    assert_same_run(folder, whole)
 
 
 def test_killed_between_the_last_save_and_the_summary(tmp_path, uninterrupted):

@@ -36,6 +36,20 @@ def test_accumulation_equals_one_large_batch(whole, mode, devices, parts):
     np.testing.assert_array_equal(got.statistics["loss"].examples, whole.statistics["loss"].examples)
 
 
+@pytest.mark.parametrize(("mode", "devices", "parts"), [("jit", 1, 1), ("jit", 4, 2), ("pmap", 4, 1)])
+def test_streamed_examples_give_the_same_parameters_as_resident_ones(whole, mode, devices, parts):
+    cfg = replace(with_(PLAIN, mode=mode, devices=devices, accumulate=parts), **{"data.input": "streaming"})
+    got = Prepared(cfg).run()
+    # The same images in the same order; only the order of the sums over the batch may differ.
+    assert_relatively_close(got.params, whole.params, 1e-6)
+
+
+def test_streamed_examples_with_batch_norm():
+    streamed = Prepared(replace(NORMALISED, **{"data.input": "streaming"})).run()
+    # Two compilations of the same sums over five steps, magnified by batch norm (see test_step).
+    assert_relatively_close(streamed.params, Prepared(NORMALISED).run().params, 1e-3)
+
+
 def test_accumulation_with_batch_norm_normalises_each_part_by_itself():
     one, four = (Prepared(with_(NORMALISED, accumulate=parts)).run(1) for parts in (1, 4))
     losses = [float(got.statistics["loss"].total) / 32 for got in (one, four)]
