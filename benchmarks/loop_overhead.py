@@ -44,7 +44,7 @@ def main() -> None:
     pipeline = data.pipeline(cfg.data, cfg.augmentation, seed=0)
     layout = resolved.layout
     current, resident = programs.new_state(resolved, pipeline), layout.replicate(pipeline.resident)
-    feed, rate = layout.split(programs.first(pipeline.train(0))), layout.replicate(np.float32(0.1))
+    feed, rate = layout.split(next(pipeline.train(0))), layout.replicate(np.float32(0.1))
     compiled = programs.compile_train(resolved, pipeline, current, resident)
     bare: list[float] = []
     looped: list[float] = []

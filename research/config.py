@@ -65,7 +65,9 @@ class DataConfig(Value):
     std: tuple[Positive, ...] | None = None
     shuffle: bool = True
     input: Literal["auto", "resident", "streaming"] = "auto"  # auto: resident up to 1 GiB of equally large images
-    workers: Natural = cosmetic(0)  # streaming: processes that read and decode; 0: threads of this one
+    workers: Annotated[int, Range(low=0, high=128)] = cosmetic(
+        0
+    )  # streaming: processes that read and decode; 0: threads of this one
     corrupt: Literal["refuse", "skip"] = "refuse"  # an image that cannot be read ends the run, or counts as no example
 
 
@@ -106,7 +108,7 @@ class TaskConfig(Value):
 
 @dataclass(frozen=True)
 class OptimizerConfig(Value):
-    """The update rule. Weight decay is decoupled (learning rate x decay x weight) and masked."""
+    """The update rule. Weight decay is masked, and decoupled (learning rate x decay x weight) but in lars and lamb."""
 
     section = "optimizer."
 
@@ -123,7 +125,8 @@ class OptimizerConfig(Value):
     decay_on: Literal["kernels", "all"] = "kernels"  # kernels: arrays of rank 2 and more, no biases, no norm scales
     clip_norm: Positive | None = None  # gradients of a larger global norm are scaled down to it
     groups: tuple[str, ...] = ()  # "PATTERN=FACTOR" on parameter paths ("stem/*=0.1"), first match; factor 0 freezes
-    ema_decay: Annotated[float, Range(low=0, below=1)] = 0.0  # of a running average of the weights; 0: none
+    # Of a running average of the weights; 0: none. It is evaluated as well (eval_ema/...); best goes by the weights.
+    ema_decay: Annotated[float, Range(low=0, below=1)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class ScheduleConfig(Value):
     section = "schedule."
 
     name: str = "cosine"  # constant, step, exponential, cosine, polynomial, one_cycle
-    warmup: Duration = Duration(0, "steps")  # linear from 0
+    warmup: Duration = Duration(0, "steps")  # linear, from peak / warmup at the first step
     boundaries: tuple[Fraction, ...] = (0.5, 0.75)  # step: shares of the budget at which the rate drops
     factor: Positive = 0.1  # step, exponential: what it is multiplied by at each boundary, or over each `every`
     every: Duration = Duration(1, "epochs")  # exponential

@@ -9,19 +9,26 @@ PyTree = Any
 
 
 def after(values: PyTree, done: PyTree) -> PyTree:
-    """`values`, bit for bit, none of which is used before each array of `done` is there.
+    """`values`, bit for bit, of which no number is used before each array of `done` is there.
 
-    An optimization barrier, which XLA's CPU backend drops before it schedules: there, values minus a zero that it
-    cannot know to be one (numbers below 1e-38 become 0 there, as in any operation). Where `done` holds a nan, so do
-    the values.
+    An optimization barrier, which XLA's CPU backend drops before it schedules: there, numbers minus a zero that it
+    cannot know to be one. (Those below 1e-38 become 0 there, as in any operation; a nan in `done` may spread.) Leaves
+    that hold no numbers (random keys, empty tangents) are passed on as they are.
     """
+    waited = [leaf for leaf in jax.tree.leaves(done) if _is_number(leaf) and leaf.size]
+    if not waited:
+        return values
 
-    def barrier(values: PyTree, done: PyTree) -> PyTree:
-        return jax.lax.optimization_barrier((values, done))[0]
+    def barrier(values: PyTree, waited: PyTree) -> PyTree:
+        return jax.lax.optimization_barrier((values, waited))[0]
 
-    def dependence(values: PyTree, done: PyTree) -> PyTree:
-        seen = [jnp.abs(leaf.ravel()[0].astype(jnp.float32)) for leaf in jax.tree.leaves(done) if leaf.size]
+    def dependence(values: PyTree, waited: PyTree) -> PyTree:
+        seen = [jnp.abs(leaf.ravel()[0].astype(jnp.float32)) for leaf in waited]
         zero = jnp.minimum(jnp.max(jnp.stack(seen)), 0.0)
-        return jax.tree.map(lambda x: x - zero.astype(x.dtype), values)
+        return jax.tree.map(lambda x: x - zero.astype(x.dtype) if _is_number(x) else x, values)
 
-    return jax.lax.platform_dependent(values, done, cpu=dependence, default=barrier)
+    return jax.lax.platform_dependent(values, waited, cpu=dependence, default=barrier)
+
+
+def _is_number(x: Any) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.number)

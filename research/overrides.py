@@ -151,7 +151,7 @@ def _one_line(box: str) -> str:
     text = re.sub(r"[╭╮╰╯│─]+", " ", text)
     text = re.sub(r"\s+", " ", text).split("Argument helptext:")[0].strip()
     return (
-        re.sub(r"^((Parsing error|Invalid choice|Value error|Error)\s*)+", "", text)
+        re.sub(r"^((Parsing error|Invalid choice|Value error|Missing argument|Error)\s*)+", "", text)
         .split(" For full helptext")[0]
         .strip()
         or "wrong arguments"

@@ -2,10 +2,10 @@
 
     python tools/fault_campaign.py [--kills 20] [--input resident|streaming] [--workers N] [--seed S]
 
-Each kill is a SIGKILL at a random moment after a start, be it importing, compiling, training, evaluating or saving; the
-same
-command then continues. When a run gets to its end before the kills are spent, the next begins in a new folder. Compared
-are the digest of the parameters and every record, without what a clock wrote. Prints one line per kill, and a verdict.
+Each kill is a SIGKILL at a random moment after a start: the process may be importing, compiling, training, evaluating
+or saving. The same command then continues. When a run gets to its end before the kills are spent, the next begins in a
+new folder. Compared are the digest of the parameters and every record, without what a clock wrote. Prints one line per
+kill, and a verdict.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def main() -> int:
             process = start(folder, words)
             moment = chance.uniform(0, 0.4 * longest)
             try:
-                process.wait(moment)
+                assert process.wait(moment) == 0, "a run ended that nobody killed"
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

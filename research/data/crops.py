@@ -18,7 +18,7 @@ _ATTEMPTS = 10  # as torchvision's RandomResizedCrop
 def _draws(salt: tuple[int, ...], attempt: int) -> list[float]:
     """Four numbers in [0, 1), fixed by `salt` and `attempt`: the 64-bit words of a sha256, their high 53 bits each.
 
-    A hash needs no generator to be set up (2 microseconds against 15) and is the same in every version of everything.
+    A hash needs no generator to be set up and is the same in every version of everything.
     """
     digest = hashlib.sha256(repr((salt, attempt)).encode()).digest()
     return [(int.from_bytes(digest[i : i + 8], "little") >> 11) * 2.0**-53 for i in range(0, 32, 8)]

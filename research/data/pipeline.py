@@ -42,6 +42,10 @@ class Pipeline(Protocol):
     def resident(self) -> dict[str, Any]:
         """NumPy arrays that every device needs: the first argument of `fetch`."""
 
+    @property
+    def feed_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """The shapes of a feed of training; one of evaluation differs in its leading axis alone."""
+
     def train(self, start_step: int) -> Generator[Feed, None, None]:
         """Endless feeds, this host's rows of each batch, from step `start_step` on: the tail of those from step 0."""
 
@@ -118,6 +122,13 @@ def as_batch(
     return {"image": images, "label": labels, "mask": mask, "index": jnp.asarray(feed["index"])}
 
 
+def row_shapes(cfg: DataConfig, host: Host) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of what every feed of training says of its examples: index, epoch and mask."""
+    rows = host.rows(cfg.batch_size)
+    kinds = {"index": np.int32, "epoch": np.int32, "mask": np.float32}
+    return {key: jax.ShapeDtypeStruct((rows.stop - rows.start,), kind) for key, kind in kinds.items()}
+
+
 def seed_words(seed: int) -> np.ndarray:
     """The seed as the two words of a threefry key: a value to the compiled step, so another seed compiles nothing."""
     return np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32)
@@ -139,6 +150,11 @@ class Resident:
     host: Host
     resident: dict[str, Any] = dataclasses.field(repr=False, compare=False)
     sound: dict[str, np.ndarray] = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def feed_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Which examples, and whether they count."""
+        return row_shapes(self.config, self.host)
 
     def train(self, start_step: int) -> Generator[Feed, None, None]:
         """Endless feeds from `start_step` on."""

@@ -15,13 +15,14 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from research.config import AugmentationConfig, DataConfig
 from research.data import crops, examples
 from research.data.examples import DatasetInfo, Part
-from research.data.pipeline import Batch, Feed, Host, as_batch, evaluation_rows, seed_words, training_rows
+from research.data.pipeline import Batch, Feed, Host, as_batch, evaluation_rows, row_shapes, seed_words, training_rows
 from research.data.sources import source
 from research.data.stored import Encoded, Split
 from research.errors import RunFailed
@@ -91,6 +92,15 @@ class Streaming:
     resident: dict[str, Any] = dataclasses.field(repr=False, compare=False)
     parts: dict[Split, Part] = dataclasses.field(repr=False, compare=False)
     crop: AugmentationConfig | None = None  # host crops of training images
+
+    @property
+    def feed_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Which examples, whether they count, and the examples themselves."""
+        rows = row_shapes(self.config, self.host)
+        count, several = rows["mask"].shape, self.info.multi_label
+        label = ((*count, self.info.num_classes), np.float32) if several else (count, np.int32)
+        image = jax.ShapeDtypeStruct((*count, *self.info.shape), np.uint8)
+        return {**rows, "image": image, "label": jax.ShapeDtypeStruct(*label)}
 
     def train(self, start_step: int) -> Generator[Feed, None, None]:
         """Endless feeds from `start_step` on."""

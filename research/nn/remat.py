@@ -24,19 +24,19 @@ def recomputed(function: Callable[..., PyTree], *arguments: PyTree) -> PyTree:
     # Traced once: Flax counts random draws while it traces, and both passes must draw the same.
     program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
 
-    def run(*arguments: PyTree) -> PyTree:
-        flat = jax.core.eval_jaxpr(program.jaxpr, program.consts, *jax.tree.leaves(arguments))
-        return jax.tree.unflatten(jax.tree.structure(shape), flat)
+    def run(constants: PyTree, *leaves: Any) -> PyTree:
+        return jax.tree.unflatten(jax.tree.structure(shape), jax.core.eval_jaxpr(program.jaxpr, constants, *leaves))
 
-    def forward(*arguments: PyTree) -> tuple[PyTree, PyTree]:
-        return run(*arguments), arguments
+    def forward(constants: PyTree, *leaves: Any) -> tuple[PyTree, PyTree]:
+        return run(constants, *leaves), (constants, *leaves)
 
-    def backward(arguments: PyTree, cotangents: PyTree) -> PyTree:
-        return jax.vjp(run, *after(arguments, cotangents))[1](cotangents)
+    def backward(kept: PyTree, cotangents: PyTree) -> PyTree:
+        return jax.vjp(run, *after(kept, cotangents))[1](cotangents)
 
     call = jax.custom_vjp(run)
     call.defvjp(forward, backward)
-    return call(*arguments)
+    # What the function closed over is an argument like the others: it may be traced, and differentiated.
+    return call(program.consts, *jax.tree.leaves(arguments))
 
 
 def _lifted(function: Callable[..., PyTree]) -> Callable[..., PyTree]:

@@ -162,7 +162,7 @@ def _typed(config: Config, key: str, raw: Any) -> Any:
         try:
             candidates.append(json.loads(raw))
         except json.JSONDecodeError:
-            candidates.append({"True": True, "False": False, "None": None}.get(raw, raw))
+            candidates.append({"true": True, "false": False, "none": None}.get(raw.lower(), raw))
         candidates.append(raw)
     else:
         candidates += [raw, round(raw), str(raw)]

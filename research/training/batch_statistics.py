@@ -3,6 +3,7 @@
 Wu and Johnson 2021, "Rethinking Batch in BatchNorm" (arXiv:2105.07576), section 3: PreciseBN.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -24,25 +25,38 @@ def moments_step(model: nn.Module, fetch: Fetch, *, axis_name: str | None = None
 
     def step(state: TrainState, resident: PyTree, feed: PyTree, sums: PyTree) -> PyTree:
         batch = fetch(resident, feed, split="train", augment=True)
+        key = jax.random.fold_in(state.key, feed["index"][0])
+        if axis_name is not None:
+            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
         def updated(batch_stats: PyTree) -> PyTree:
             variables = {"params": state.params, "batch_stats": batch_stats}
-            rngs = {"dropout": jax.random.fold_in(state.key, 0)}
-            return model.apply(variables, batch["image"], train=True, rngs=rngs, mutable=["batch_stats"])[1][
-                "batch_stats"
-            ]
+            applied = model.apply(variables, batch["image"], train=True, rngs={"dropout": key}, mutable=["batch_stats"])
+            return applied[1]["batch_stats"]
 
-        # A layer stores momentum x old + (1 - momentum) x new: its derivative by the old value is its momentum.
-        zeros, ones = jax.tree.map(jnp.zeros_like, state.batch_stats), jax.tree.map(jnp.ones_like, state.batch_stats)
-        kept, momentum = jax.jvp(updated, (zeros,), (ones,))
-        of_batch = jax.tree.map(lambda x, m: jnp.where(m < 1, x / jnp.where(m < 1, 1 - m, 1), x), kept, momentum)
+        of_batch = _second_moments(_of_batch(updated, state.batch_stats), 1.0)
         if axis_name is not None:
-            of_batch = jax.lax.pmean(_second_moments(of_batch, 1.0), axis_name)
-        else:
-            of_batch = _second_moments(of_batch, 1.0)
+            of_batch = jax.lax.pmean(of_batch, axis_name)
         return jax.tree.map(jnp.add, sums, of_batch)
 
     return step
+
+
+def _of_batch(updated: Callable[[PyTree], PyTree], old: PyTree) -> PyTree:
+    """The statistics of one batch, from what a forward pass makes of the `old` running ones.
+
+    A layer stores momentum x old + (1 - momentum) x new: its derivative by the old value is its momentum. Where that is
+    1, the layer keeps what it has (it is frozen, say), and so do we; the layers after it see its old values.
+    """
+    ones = jax.tree.map(jnp.ones_like, old)
+    momentum = jax.jvp(updated, (old,), (ones,))[1]
+    moving = jax.tree.map(lambda m: jnp.where(m == 1, 0.0, 1.0).astype(m.dtype), momentum)
+    stored, momentum = jax.jvp(updated, (old,), (moving,))  # frozen layers move nothing behind them
+
+    def new(stored: jax.Array, old: jax.Array, momentum: jax.Array, moving: jax.Array) -> jax.Array:
+        return jnp.where(moving == 1, (stored - momentum * old) / jnp.where(momentum == 1, 1, 1 - momentum), old)
+
+    return jax.tree.map(new, stored, old, momentum, moving)
 
 
 def settled(sums: PyTree, batches: int) -> PyTree:

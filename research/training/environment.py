@@ -40,9 +40,9 @@ def describe(resolved: Resolved) -> dict[str, Any]:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": cfg.precision.matmul,
         "determinism": {
-            "asked_for": cfg.precision.deterministic,  # on GPUs: xla_gpu_deterministic_ops, given to the compiler
+            "asked_for": cfg.precision.deterministic,
             "jax_threefry_partitionable": bool(jax.config.values["jax_threefry_partitionable"]),
-            "xla_gpu_deterministic_ops": "--xla_gpu_deterministic_ops=true" in os.environ.get("XLA_FLAGS", ""),
+            "xla_gpu_deterministic_ops": resolved.layout.deterministic_ops,
         },
         "git_commit": _git("rev-parse", "HEAD"),
         "git_dirty": None if status is None else bool(status),

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,11 @@ from research import config as configs
 from research import data
 from research.data.stored import Split
 from research.errors import UserError
-from research.training import batch_statistics, parallel, record, resolve, state, step
+from research.training import batch_statistics, parallel, programs, record, resolve, state, step
 from research.training.checkpoint import Checkpoints
-from research.training.programs import first, state_shapes, zeros
 from research.training.resolve import Resolved
 
 PyTree = Any
-Feeds = Generator[data.Feed, None, None]
 
 
 @dataclass
@@ -40,8 +38,8 @@ class Evaluator:
         evaluate = step.eval_step(
             self.resolved.model, task, self.pipeline.fetch, split=self.split, axis_name=layout.axis_name
         )
-        feed = first(self._feeds())
-        self._zeros = zeros(self.resolved, self.pipeline, train=False)
+        feed = programs.example_feed(self.pipeline, self._batch_size)
+        self._zeros = programs.zeros(self.resolved, self.pipeline, train=False)
         example = (like, self.resident, layout.split(feed), layout.replicate(self._zeros))
         self.compiled = layout.compile_eval(evaluate, *example)
 
@@ -49,14 +47,14 @@ class Evaluator:
         """The task's values over the split."""
         layout = self.resolved.layout
         statistics = layout.replicate(jax.tree.map(np.zeros_like, self._zeros))  # fresh: the step consumes them
-        with contextlib.closing(self._feeds()) as feeds:
+        with contextlib.closing(self.pipeline.evaluate(self.split, self._batch_size)) as feeds:
             for feed in feeds:
                 statistics = self.compiled(current, self.resident, layout.split(feed), statistics)
         return self.resolved.task.values(parallel.host(statistics))
 
-    def _feeds(self) -> Feeds:
-        size = parallel.fit_batch(self.resolved.layout, self.resolved.config.data.eval_batch_size)
-        return self.pipeline.evaluate(self.split, size)
+    @property
+    def _batch_size(self) -> int:
+        return parallel.fit_batch(self.resolved.layout, self.resolved.config.data.eval_batch_size)
 
 
 @dataclass
@@ -70,8 +68,11 @@ class Reestimator:
     def compile(self, like: state.TrainState) -> None:
         """Compile for states shaped as `like`."""
         layout = self.resolved.layout
-        moments = batch_statistics.moments_step(self.resolved.model, self.pipeline.fetch, axis_name=layout.axis_name)
-        feed = layout.split(first(self.pipeline.train(0)))
+        model = self.resolved.model
+        if getattr(model, "remat", False):  # there is no backward pass here
+            model = model.clone(remat=False)
+        moments = batch_statistics.moments_step(model, self.pipeline.fetch, axis_name=layout.axis_name)
+        feed = layout.split(programs.example_feed(self.pipeline))
         self.compiled = layout.compile_eval(moments, like, self.resident, feed, self._zeros(like))
 
     def __call__(self, current: state.TrainState) -> state.TrainState:
@@ -91,6 +92,7 @@ class Evaluation:
     """All that is evaluated of a state: `eval`, `eval_train` where asked for, and `eval_ema` of the averaged weights.
 
     `other`: pipeline and placed arrays of another data set, whose evaluation split then takes the place of the run's.
+    `train` False leaves `eval_train` out.
     """
 
     def __init__(
@@ -99,11 +101,13 @@ class Evaluation:
         pipeline: data.Pipeline,
         resident: PyTree,
         other: tuple[data.Pipeline, PyTree] | None = None,
+        *,
+        train: bool = True,
     ) -> None:
         cfg = resolved.config
         self._ema = bool(cfg.optimizer.ema_decay)
         self._evaluators = {"eval": Evaluator(resolved, *(other or (pipeline, resident)), "eval")}
-        if cfg.data.eval_on_train and other is None:
+        if cfg.data.eval_on_train and train:
             self._evaluators["eval_train"] = Evaluator(resolved, pipeline, resident, "train")
         reestimate = cfg.evaluation.batch_norm_batches > 0
         self._reestimator = Reestimator(resolved, pipeline, resident) if reestimate else None
@@ -142,13 +146,12 @@ def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str 
     at = checkpoints.find(checkpoint)
     layout = resolved.layout
     pipeline = data.pipeline(cfg.data, cfg.augmentation, seed=cfg.seed, host=parallel.this_host())
-    restored, _ = checkpoints.restore(at, state_shapes(resolved, pipeline))
+    restored, _ = checkpoints.restore(at, programs.state_shapes(resolved, pipeline))
     other = None
     if dataset is not None:
-        pipeline_ = _other(resolved, dataset)
-        own = {key: pipeline.resident[key] for key in ("mean", "std")}
-        other = pipeline_, layout.replicate({**pipeline_.resident, **own})
-    evaluation = Evaluation(resolved, pipeline, layout.replicate(pipeline.resident), other)
+        pipeline_ = _other(resolved, dataset, pipeline)
+        other = pipeline_, layout.replicate(pipeline_.resident)
+    evaluation = Evaluation(resolved, pipeline, layout.replicate(pipeline.resident), other, train=False)
     with resolve.matmul_precision(cfg):
         evaluation.compile(restored)
         found = evaluation(restored)
@@ -158,7 +161,7 @@ def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str 
     return values
 
 
-def _other(resolved: Resolved, dataset: str) -> data.Pipeline:
+def _other(resolved: Resolved, dataset: str, pipeline: data.Pipeline) -> data.Pipeline:
     """The examples of another data set in the form of the run's own. Raises `UserError` where they do not fit it."""
     own = resolved.config.data
     height, _, channels = resolved.info.shape
@@ -168,6 +171,8 @@ def _other(resolved: Resolved, dataset: str) -> data.Pipeline:
         path=None,
         resolution=height,
         channels=1 if channels == 1 else 3,
+        mean=tuple(pipeline.resident["mean"].tolist()),
+        std=tuple(pipeline.resident["std"].tolist()),
         train_examples=None,
         validation=0.0,
     )

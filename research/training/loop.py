@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any, NoReturn
@@ -64,8 +64,9 @@ def check_folder(cfg: Config, workdir: epath.PathLike) -> dict[str, Any] | None:
 def train(cfg: Config, workdir: epath.PathLike, *, display: bool = True) -> dict[str, Any]:
     """Train `cfg` in `workdir` to its end, from where the folder left off; returns the summary.
 
-    A finished folder is left as it is. Raises `UserError` before anything is compiled, `RunFailed` when the loss is
-    no longer finite (the summary then says `failed`), `Preempted` after a SIGTERM or SIGINT (state is saved).
+    A finished folder is left as it is. Raises `UserError` before anything is compiled; `RunFailed` when the loss is
+    no longer finite, the disk is full or an image cannot be read (the summary then says `failed`); `Preempted` after a
+    SIGTERM or SIGINT (state is saved).
     """
     finished = check_folder(cfg, workdir)
     if finished is not None:
@@ -123,6 +124,9 @@ class _Run:
         except RunFailed as failure:
             self._summary("failed", reason=str(failure), **failure.details)
             raise
+        except UserError as error:  # an image that turns out to be damaged when it is due
+            self._summary("failed", reason=str(error))
+            raise RunFailed(str(error)) from error
         except Exception as error:
             if not disk_is_full(error):
                 raise
@@ -184,7 +188,7 @@ class _Run:
             self._steps(self.layout.ahead(feeds))
         self._tick()
         self.checkpoints.wait()
-        return self._summary("finished", **({"stopped_early": True} if self._is_stale() else {}))
+        return self._summary("finished", **({"stopped_early": True} if self._stopped_early() else {}))
 
     def _steps(self, feeds: Iterator[PyTree]) -> None:
         """Every step from where the run stands to its end."""
@@ -194,14 +198,9 @@ class _Run:
         for done in range(self.start + 1, steps + 1):
             if self._is_stale():
                 return
-            try:
-                feed, rate = next(feeds), self._rate(done)
-            except RunFailed:
-                if self.asked.is_set():  # the signal went to the whole group, and took the reading processes first
-                    for earlier in measured:
-                        self._check(*earlier)
-                    self._preempt(done - 1)
-                raise
+            with self._reading(done - 1, measured):
+                feed = next(feeds)
+            rate = self._rate(done)
             with jax.transfer_guard_host_to_device("disallow"):  # everything the step needs is on the devices
                 self.state, measures = self.train_step(self.state, self.resident, feed, rate)
             measured.append((done, measures))
@@ -217,13 +216,26 @@ class _Run:
                 self._log_training(done, (done - logged[0]) * batch / max(seconds, 1e-9))
                 logged, self._idle = (done, time.perf_counter()), 0.0
             paused = time.perf_counter()
-            metric = self._evaluate(done) if eval_due else None
+            with self._reading(done, measured):
+                metric = self._evaluate(done) if eval_due else None
             if save_due or self._is_best(done) or self._is_stale():
                 self._tick()
                 self.checkpoints.save(done, self.state, self.progress, metric=metric)
             self._idle += time.perf_counter() - paused
             if stop and done < steps:
                 self._preempt(done)
+
+    @contextlib.contextmanager
+    def _reading(self, done: int, measured: Iterable[tuple[int, step.Measures]]) -> Iterator[None]:
+        """Takes the end of the reading processes for the signal that it is, where one went to the whole group."""
+        try:
+            yield
+        except RunFailed:
+            if self.asked.is_set():
+                for earlier in measured:
+                    self._check(*earlier)
+                self._preempt(done)
+            raise
 
     def _preempt(self, done: int) -> NoReturn:
         """Save what there is after `done` steps, say so, and end."""
@@ -240,6 +252,9 @@ class _Run:
     def _is_stale(self) -> bool:
         """Whether the run ends early: as many evaluations without a better one as its patience."""
         return 0 < self.cfg.budget.patience <= self.progress["since_best"]
+
+    def _stopped_early(self) -> bool:
+        return self._is_stale() and int(self.state.step) < self.resolved.steps
 
     def _is_best(self, done: int) -> bool:
         best = self.progress["best"]
@@ -292,21 +307,27 @@ class _Run:
         values = self.evaluation(self.state)
         row = {f"{prefix}/{key}": value for prefix, found in values.items() for key, value in found.items()}
         numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
+        loss, metric = values["eval"]["loss"], float(values["eval"][self.task.metric])
+        if math.isfinite(loss):
+            self._remember(done, metric)
         # Lists (per class, the confusion matrix) go into the last record only: with 1,000 classes they weigh megabytes.
-        written = {**self._base(done), **(row if done == self.resolved.steps else numbers)}
+        last = done == self.resolved.steps or self._is_stale()
+        written = {**self._base(done), **(row if last else numbers)}
         self.writer.write(written)
         self.display.record(written)
-        if not math.isfinite(values["eval"]["loss"]):
-            raise RunFailed(f"the loss on the evaluation split is {values['eval']['loss']} at step {done}")
-        metric = float(values["eval"][self.task.metric])
+        if not math.isfinite(loss):
+            raise RunFailed(f"the loss on the evaluation split is {loss} at step {done}")
+        self.progress["evaluated"] = numbers
+        return metric
+
+    def _remember(self, done: int, metric: float) -> None:
+        """Which evaluation was best, and how many there were since."""
         best = self.progress["best"]
         sign = 1 if self.task.higher_is_better else -1
         if best is None or sign * metric >= sign * best["value"]:  # the later of equals, as Orbax keeps it
             self.progress["best"] = {"step": done, "value": metric}
         better = best is None or sign * metric > sign * best["value"]
         self.progress["since_best"] = 0 if better else self.progress["since_best"] + 1
-        self.progress["evaluated"] = numbers
-        return metric
 
     def _summary(self, status: str, **more: Any) -> dict[str, Any]:
         best = self.progress["best"]

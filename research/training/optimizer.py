@@ -95,7 +95,8 @@ def _rmsprop_tf(n: Numbers, mask: Mask) -> optax.GradientTransformation:
 def _lars(n: Numbers, mask: Mask) -> optax.GradientTransformation:
     """Algorithm 1: v <- momentum v + rate x local x (g + decay w), w <- w - v; local rate as in `_local_rate`.
 
-    Written out: optax's `lars` divides by |g + decay w| where the paper has |g| + decay |w|.
+    Written out: optax's `lars` divides by |g + decay w| where the paper has |g| + decay |w|. Deviation, as in most
+    implementations: biases and norm parameters (rank below 2) are updated without the local rate.
     """
 
     def scaled(gradients: PyTree, params: PyTree) -> PyTree:

@@ -85,7 +85,7 @@ class Layout:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._sharding(x)), shapes)
 
     def split(self, feed: PyTree, *, parts: int = 1) -> PyTree:
-        """Put this host's rows of a feed (leading axis: the batch) on its devices, an equal share on each.
+        """Put a feed (leading axis: the batch) on the devices, an equal share on each.
 
         With `parts` above 1, consecutive parts of the batch get a leading axis of their own, and each is split.
         """
@@ -93,16 +93,13 @@ class Layout:
             feed = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), feed)
         before = int(parts > 1)
         if self.mode == "pmap":
-            return jax.tree.map(functools.partial(self._mapped, axis=before), feed)
-        sharding = NamedSharding(self.mesh, PartitionSpec(*[None] * before, AXIS))
-        if jax.process_count() == 1:
-            return jax.device_put(feed, sharding)
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), feed)
+            feed = jax.tree.map(functools.partial(self._mapped, axis=before), feed)
+            return jax.device_put(feed, NamedSharding(self.mesh, PartitionSpec(AXIS)))
+        return jax.device_put(feed, NamedSharding(self.mesh, PartitionSpec(*[None] * before, AXIS)))
 
     def _mapped(self, x: np.ndarray, *, axis: int) -> np.ndarray:
         """pmap's form of one array of a feed: the devices first."""
-        count = len(self.devices) // jax.process_count()
-        return np.moveaxis(x.reshape(*x.shape[:axis], count, -1, *x.shape[axis + 1 :]), axis, 0)
+        return np.moveaxis(x.reshape(*x.shape[:axis], len(self.devices), -1, *x.shape[axis + 1 :]), axis, 0)
 
     def ahead(self, feeds: Iterator[PyTree], depth: int = 2) -> Iterator[PyTree]:
         """The feeds of training, placed `depth` steps before they are due: copying goes on beside computing."""
@@ -110,6 +107,11 @@ class Layout:
         while waiting:
             yield waiting.popleft()
             waiting.extend(self.split(feed, parts=self.parts) for feed in itertools.islice(feeds, 1))
+
+    @property
+    def deterministic_ops(self) -> bool:
+        """Whether the compiler is told to use only operations that give the same bits each time: a choice on GPUs."""
+        return self.deterministic and self.devices[0].platform == "gpu"
 
     @property
     def step_parts(self) -> steps.Parts:
@@ -140,9 +142,7 @@ class Layout:
         donate: int,
     ) -> jax.stages.Compiled:
         """Compile a step whose third argument is a feed; `kept` and `out`: shardings, None for whole."""
-        options: dict[str, str | bool] = {}
-        if self.deterministic and self.devices[0].platform == "gpu":
-            options = {"xla_gpu_deterministic_ops": True}
+        options: dict[str, str | bool] = {"xla_gpu_deterministic_ops": True} if self.deterministic_ops else {}
         axis = int(parts > 1)  # of the feed that is split over the devices
         if self.mode == "pmap":
             axes = (None, None, 0, None)
@@ -166,6 +166,8 @@ class Layout:
 def layout(config: Config) -> Layout:
     """The layout of `config` on this machine. Raises `UserError`: too few devices, or what does not go together."""
     cfg, batch_size = config.parallelism, config.data.batch_size
+    if jax.process_count() > 1:
+        raise UserError(f"{jax.process_count()} processes are connected; expected one: a run is trained by one process")
     available = jax.devices()
     count = cfg.devices or len(available)
     if count > len(available):

@@ -1,7 +1,5 @@
 """What a run compiles and starts from, put together from what its config resolved to: the train step and its state."""
 
-import contextlib
-from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -15,15 +13,15 @@ from research.training.resolve import Resolved
 PyTree = Any
 
 
-def first(feeds: Generator[data.Feed, None, None]) -> data.Feed:
-    """The first feed; what was opened for the rest is closed."""
-    with contextlib.closing(feeds):
-        return next(feeds)
+def example_feed(pipeline: data.Pipeline, batch_size: int | None = None) -> data.Feed:
+    """A feed of zeros with the shapes of the pipeline's, for a batch of `batch_size` (default: that of training)."""
+    shapes = pipeline.feed_shapes
+    return {k: np.zeros((batch_size or x.shape[0], *x.shape[1:]), x.dtype) for k, x in shapes.items()}
 
 
 def zeros(resolved: Resolved, pipeline: data.Pipeline, *, train: bool) -> PyTree:
     """The task's statistics of no examples."""
-    task, feed = resolved.task, first(pipeline.train(0))
+    task, feed = resolved.task, example_feed(pipeline)
     outputs = jax.ShapeDtypeStruct((len(feed["mask"]), task.num_outputs), jnp.float32)
     batch = jax.eval_shape(lambda r, f: pipeline.fetch(r, f, split="train", augment=train), pipeline.resident, feed)
     shapes = jax.eval_shape(lambda o, b: task.statistics(o, b, train=train), outputs, batch)
@@ -63,6 +61,6 @@ def compile_train(
 ) -> jax.stages.Compiled:
     """The run's compiled train step, for states and resident arrays as given or of their shapes."""
     layout = resolved.layout
-    feed = layout.split(first(pipeline.train(0)), parts=layout.parts)
+    feed = layout.split(example_feed(pipeline), parts=layout.parts)
     rate = layout.replicate(np.float32(0))
     return layout.compile_train(train_step(resolved, pipeline), like, resident, feed, rate)

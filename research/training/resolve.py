@@ -131,12 +131,15 @@ def _check_loss(resolved: Resolved) -> None:
     """Trace the loss's shapes once: a user's own must give one value per example."""
     name, count, batch = resolved.config.task.loss, resolved.task.num_outputs, 3
     outputs = jax.ShapeDtypeStruct((batch, count), jnp.float32)
-    several = resolved.info.multi_label
+    mixing = resolved.config.augmentation.mixup or resolved.config.augmentation.cutmix
+    several = resolved.info.multi_label or bool(mixing)  # mixed labels are shares of classes
     label = jax.ShapeDtypeStruct((batch, count) if several else (batch,), jnp.float32 if several else jnp.int32)
     try:
         loss = jax.eval_shape(lambda o, y: resolved.task.loss(o, {"label": y}), outputs, label)
     except Exception as error:  # whatever a user's own loss raises while its shapes are traced
-        raise UserError(f"loss {name} cannot take outputs {outputs.shape}: {_first_line(error)}") from error
+        raise UserError(
+            f"loss {name} cannot take outputs {outputs.shape} and labels {label.shape}: {_first_line(error)}"
+        ) from error
     if getattr(loss, "shape", None) != (batch,):
         raise UserError(f"loss {name} gives {getattr(loss, 'shape', type(loss))}; expected one value per example")
 

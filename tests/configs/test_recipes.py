@@ -9,7 +9,7 @@ from research import catalogue, data
 from research import config as values
 from research.errors import UserError
 from research.training import resolve, state, step
-from research.training.evaluation import zeros
+from research.training.programs import zeros
 
 RECIPES = configs.names()
 

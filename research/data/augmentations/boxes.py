@@ -32,7 +32,7 @@ def draw(
     `area`: share of the image, uniform; `ratio`: width over height, log-uniform. The corner is uniform.
     """
     height, width = size
-    drawn = jax.random.uniform(key, (4 * attempts,)).reshape(4, attempts)  # drawn flat compiles five times as fast
+    drawn = jax.random.uniform(key, (4 * attempts,)).reshape(4, attempts)  # drawn flat: compiles faster
     pixels = height * width * (area[0] + (area[1] - area[0]) * drawn[0])
     ratios = jnp.exp(math.log(ratio[0]) + math.log(ratio[1] / ratio[0]) * drawn[1])
     widths = jnp.round(jnp.sqrt(pixels * ratios)).astype(jnp.int32)
