@@ -118,7 +118,7 @@ SMALL = {
     "parallelism.devices": 4,
 }
 # Nearly each value that is not the default stands beside each other one somewhere, where the two go together. Left out:
-# fsdp with mixup in bfloat16, whose collectives XLA's CPU backend enters in different orders on virtual devices and hangs.
+# fsdp with mixup in bfloat16, whose collectives virtual CPU devices enter in different orders, and hang (seen in XLA).
 COMBINATIONS = [
     {"mode": "pmap", "accumulate": 2, "remat": True},
     {"mode": "pmap", "batch_norm": "per_replica", "input": "streaming"},
