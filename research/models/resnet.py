@@ -97,5 +97,5 @@ def _variant(row: Row, kind: str, **fixed: Any) -> Variant:
 
 
 VARIANTS = {name: _variant(row, "residual") for name, row in RESIDUAL.items()} | {
-    name: _variant(row, "plain", shortcut="none") for name, row in PLAIN.items()
+    name: _variant(row, "plain", shortcut="none", stochastic_depth=0.0) for name, row in PLAIN.items()
 }

@@ -85,7 +85,7 @@ def residual(depth: int) -> Variant:
 
 def plain(depth: int) -> Variant:
     """`plain{depth}`: no shortcuts. Raises `UserError` where `depth` is not 6n + 2."""
-    return _variant("plain", depth, shortcut="none")
+    return _variant("plain", depth, shortcut="none", stochastic_depth=0.0)
 
 
 PATTERNS = {"resnet{depth}": residual, "plain{depth}": plain}

@@ -147,7 +147,7 @@ def test_what_fsdp_splits(shape, devices, axis):
         ({"parallelism.remat": True}, "model lenet5 has no field remat"),
         ({"augmentation.mixup": 0.2, "data.batch_size": 31}, "pairs"),
         ({"evaluation.batch_norm_batches": 2}, "lenet5 has no batch statistics"),
-        ({"model.name": "plain8", "data.resolution": 8, "model.stochastic_depth": 0.1}, "no shortcut to leave"),
+        ({"model.name": "resnet8", "model.shortcut": "none", "model.stochastic_depth": 0.1}, "no shortcut to leave"),
     ],
 )
 def test_what_does_not_go_together_is_refused(values, message):
