@@ -3,7 +3,7 @@
     seconds = passes x (macs / rate + activations / bandwidth),    passes = 3 x trained + 1 x evaluated examples
 
 per example, for the training and evaluation steps alone: no compiling, no input, no saving. Three passes are the
-forward and the two of the gradient. Rate and bandwidth are measured constants (`CPU_CORE`, `SPEEDS`) of a kind of
+forward and the two of the gradient (four with rematerialisation); averaged weights are evaluated like the others. Rate and bandwidth are measured constants (`CPU_CORE`, `SPEEDS`) of a kind of
 device, the same for every network, so expect a factor of 1.5 either way; a kind without a row has no prediction.
 """
 
@@ -125,8 +125,10 @@ def seconds(config: Config, data: Data, cost: dict[str, int], speed: Speed | Non
     length = {"examples": data.train_examples or 0, "batch_size": batch}
     steps, every = budget.train.steps(**length), budget.eval_every.exact(**length)
     evaluations = math.ceil(steps / every) if every else 1
-    evaluated = (data.eval_examples or 0) + (data.train_examples or 0) * config.data.eval_on_train
-    passes = 3 * steps * batch + evaluations * evaluated
+    weights = 2 if config.optimizer.ema_decay else 1
+    evaluated = (data.eval_examples or 0) + config.evaluation.batch_norm_batches * batch
+    evaluated = weights * evaluated + (data.train_examples or 0) * config.data.eval_on_train
+    passes = (4 if config.parallelism.remat else 3) * steps * batch + evaluations * evaluated
     return passes * (cost["macs"] / speed.macs + cost["activations"] / speed.activations)
 
 

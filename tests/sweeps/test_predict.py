@@ -49,6 +49,17 @@ SPEED = Speed(macs=1e6, activations=1e5)  # one pass of one example: 4 ms + 0.5 
         ({"budget.train": "10 steps", "budget.eval_every": "0"}, 3 * 1000 + 200),
         ({"budget.train": "10 steps", "budget.eval_every": "4 steps"}, 3 * 1000 + 3 * 200),
         ({"budget.train": "1 epochs", "budget.eval_every": "0", "data.eval_on_train": True}, 3 * 1000 + 1200),
+        ({"budget.train": "1 epochs", "budget.eval_every": "0", "parallelism.remat": True}, 4 * 1000 + 200),
+        # Two batches of 100 for the statistics, for the weights and for their average.
+        (
+            {
+                "budget.train": "1 epochs",
+                "budget.eval_every": "0",
+                "optimizer.ema_decay": 0.9,
+                "evaluation.batch_norm_batches": 2,
+            },
+            3 * 1000 + 2 * (200 + 200),
+        ),
     ],
 )
 def test_seconds_follow_the_stated_model(change: dict[str, object], passes: int) -> None:
