@@ -3,8 +3,9 @@
     seconds = passes x (macs / rate + activations / bandwidth),    passes = 3 x trained + 1 x evaluated examples
 
 per example, for the training and evaluation steps alone: no compiling, no input, no saving. Three passes are the
-forward and the two of the gradient (four with rematerialisation); averaged weights are evaluated like the others. Rate and bandwidth are measured constants (`CPU_CORE`, `SPEEDS`) of a kind of
-device, the same for every network, so expect a factor of 1.5 either way; a kind without a row has no prediction.
+forward and the two of the gradient (four with rematerialisation); averaged weights are evaluated like the others. Rate
+and bandwidth are measured constants (`CPU_CORE`, `SPEEDS`) of a kind of device, the same for every network, so expect a
+factor of 1.5 either way; a kind without a row has no prediction.
 """
 
 import math
