@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
 
@@ -23,13 +23,21 @@ from research.values import decode
 NOT_OPTIONS = frozenset({"num_classes", "dtype", "name", "parent"})
 
 
+class Published(NamedTuple):
+    """An accuracy that others measured: top-1 in percent, and where it is printed (table or page, and its setting)."""
+
+    top1: float
+    source: str
+
+
 @dataclass(frozen=True)
 class Variant:
     """A named network: how it is built and what it expects.
 
     `build` takes the module's fields as keywords; what a `functools.partial` already binds makes the variant what it
     is and cannot be set again. `input_shape` is (*space, channels), without the batch; `minimum` is the smallest
-    sensible resolution in pixels; `summary` is one line, with the paper.
+    sensible resolution in pixels (a module may have a `minimum` of its own, by its fields); `summary` is one line, with
+    the paper; `paper` its arXiv number or, for want of one, its venue.
     """
 
     build: Callable[..., nn.Module]
@@ -37,6 +45,12 @@ class Variant:
     num_classes: int
     minimum: int
     summary: str
+    paper: str = ""
+    published: Published | None = None
+
+    def scaled_shape(self, resolution: float) -> tuple[int, ...]:
+        """`input_shape` with each side multiplied by `resolution` and rounded to whole pixels."""
+        return (*(max(1, round(side * resolution)) for side in self.input_shape[:-1]), self.input_shape[-1])
 
 
 @functools.cache
@@ -158,13 +172,14 @@ def _mixed(annotation: Any) -> bool:
     return union and len([a for a in typing.get_args(annotation) if a is not type(None)]) > 1
 
 
-def check_input(name: str, input_shape: tuple[int, ...]) -> None:
-    """Raise `UserError` where images of `input_shape` (*space, channels) cannot be given to the variant `name`.
+def check_input(name: str, input_shape: tuple[int, ...], **fields: Any) -> None:
+    """Raise `UserError` where images of `input_shape` (*space, channels) cannot be given to `create(name, **fields)`.
 
-    The message names the variant, the size and the variant's minimum, or the number of axes it expects.
+    The message names the variant, the size and the minimum, or the number of axes expected.
     """
     found = variant(name)
     rank = len(found.input_shape)
     if len(input_shape) != rank:
         raise UserError(f"model {name} takes examples with {rank} axes, the last one channels; got shape {input_shape}")
-    require_resolution(f"model {name}", input_shape[:-1], found.minimum)
+    minimum = getattr(create(name, **fields), "minimum", found.minimum)
+    require_resolution(f"model {name}", input_shape[:-1], minimum)

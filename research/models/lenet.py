@@ -28,7 +28,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from research.models import Variant
-from research.nn.layers import Conv, Dtype, average_pool, convolve, per_channel, require_resolution
+from research.nn.conv import Conv, Dtype, convolve, per_channel
+from research.nn.layers import LECUN, classify, require_resolution
+from research.nn.pooling import average_pool
 from research.values import Natural
 
 INPUT_SHAPE = (32, 32, 1)
@@ -159,16 +161,13 @@ class LeNet5(nn.Module):
     def __call__(self, images: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b outputs"]:
         """Logits, or the last features; training and evaluation are the same."""
         require_resolution(f"this {type(self).__name__}", images.shape[1:-1], self.minimum)
-        lecun = nn.initializers.lecun_normal()
-        conv = functools.partial(Conv, padding=0, use_bias=True, kernel_init=lecun, dtype=self.dtype)
-        dense = functools.partial(nn.Dense, kernel_init=lecun, dtype=self.dtype)
+        conv = functools.partial(Conv, padding=0, use_bias=True, kernel_init=LECUN, dtype=self.dtype)
+        dense = functools.partial(nn.Dense, kernel_init=LECUN, dtype=self.dtype)
         x = average_pool(self.act(conv(6, 5, name="conv1")(images)), 2, 2)
         x = average_pool(self.act(conv(16, 5, name="conv2")(x)), 2, 2)
         x = self.act(dense(120, name="dense1")(x.reshape(x.shape[0], -1)))
         features = self.act(dense(84, name="dense2")(x))
-        if self.num_classes == 0:
-            return features.astype(jnp.float32)
-        return dense(self.num_classes, name="head")(features).astype(jnp.float32)
+        return classify(features, self.num_classes, train=train, dtype=self.dtype)
 
 
 VARIANTS = {
@@ -177,6 +176,7 @@ VARIANTS = {
         input_shape=INPUT_SHAPE,
         num_classes=10,
         minimum=MINIMUM,
+        paper="Proceedings of the IEEE 86(11), 1998",
         summary="LeNet-5 as read today: average pooling, tanh, dense output (after LeCun et al. 1998)",
     ),
     "lenet5_1998": Variant(
@@ -184,6 +184,7 @@ VARIANTS = {
         input_shape=INPUT_SHAPE,
         num_classes=10,
         minimum=MINIMUM,
+        paper="Proceedings of the IEEE 86(11), 1998",
         summary="LeNet-5 as printed: trainable subsampling, sparse C3, fixed RBF outputs (LeCun et al. 1998)",
     ),
 }

@@ -9,23 +9,22 @@ resnet50 without its shortcuts. The plain networks have batch normalisation, as 
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from research.models import Variant
-from research.nn.blocks import BasicBlock, Bottleneck, Shortcut, check_stochastic_depth, with_shortcut
-from research.nn.layers import BatchNorm, Builder, Conv, Dtype
-from research.nn.trunk import Stage, Stem, Trunk
-from research.values import Count, Fraction, Natural
+from research.nn.blocks import BasicBlock, Bottleneck, Shortcut, check_stochastic_depth
+from research.nn.conv import Conv, Dtype
+from research.nn.layers import Activation, BatchNorm, Builder, fixed
+from research.nn.trunk import SmallImageStem, Stage, Stem, Trunk, scale, scale_width
+from research.values import Count, Fraction, Natural, Positive
 
-STEM = functools.partial(Stem, kernel=7, stride=2, pool=True)
+STEMS: dict[str, Builder] = {"imagenet": functools.partial(Stem, kernel=7, stride=2, pool=True), "cifar": Stem}
 BOTTLENECK_V1 = functools.partial(Bottleneck, stride_on="1x1")
 INPUT_SHAPE = (224, 224, 3)
-TOTAL_STRIDE = 32
+TOTAL_STRIDE = {"imagenet": 32, "cifar": 8}
 
 
 def resnet(
@@ -34,27 +33,35 @@ def resnet(
     blocks: tuple[int, ...],
     num_classes: Natural = 1000,
     width: Count = 64,
+    width_multiplier: Positive = 1.0,
+    depth_multiplier: Positive = 1.0,
+    channel_divisor: Count = 8,
+    stem: SmallImageStem = "imagenet",
     shortcut: Shortcut = "B",
     stochastic_depth: Fraction = 0.0,
     conv: Builder = Conv,
     norm: Builder = BatchNorm,
-    act: Callable[[Array], Array] = nn.relu,
+    act: Activation = nn.relu,
     dtype: Dtype = jnp.float32,
 ) -> Trunk:
-    """The network of one column of table 1: four stages whose `width` doubles each time and whose resolution halves."""
+    """The network of one column of table 1: four stages whose `width` doubles each time and whose resolution halves.
+
+    The multipliers scale every row, stem included; widths are then rounded to a multiple of `channel_divisor`.
+    """
     check_stochastic_depth(stochastic_depth, shortcut)
     strides = (1, 2, 2, 2)
     rows = enumerate(zip(blocks, strides, strict=True))
+    stages = [Stage(count, width << doubling, stride) for doubling, (count, stride) in rows]
     return Trunk(
-        stem_width=width,
-        stages=tuple(Stage(count, width << doubling, stride) for doubling, (count, stride) in rows),
+        stem_width=scale_width(width, width_multiplier, channel_divisor),
+        stages=scale(stages, width=width_multiplier, depth=depth_multiplier, divisor=channel_divisor),
         num_classes=num_classes,
-        block=with_shortcut(block, shortcut),
-        stem=STEM,
+        block=fixed(block, shortcut=shortcut),
+        stem=STEMS[stem],
         conv=conv,
         norm=norm,
         act=act,
-        minimum=TOTAL_STRIDE,
+        minimum=TOTAL_STRIDE[stem],
         stochastic_depth=stochastic_depth,
         dtype=dtype,
     )
@@ -91,8 +98,9 @@ def _variant(row: Row, kind: str, **fixed: Any) -> Variant:
         build=functools.partial(resnet, block=row.block, blocks=row.blocks, **fixed),
         input_shape=INPUT_SHAPE,
         num_classes=1000,
-        minimum=TOTAL_STRIDE,
+        minimum=TOTAL_STRIDE["imagenet"],
         summary=f"{kind} network, {'-'.join(map(str, row.blocks))} blocks{row.note} (He et al. 2015, table 1)",
+        paper="arXiv:1512.03385",
     )
 
 

@@ -9,19 +9,18 @@ The names `plain50`, `resnet50` and `resnet152` are those of the ImageNet networ
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from research.errors import UserError
 from research.models import Variant
-from research.nn.blocks import BasicBlock, Shortcut, check_stochastic_depth, with_shortcut
-from research.nn.layers import BatchNorm, Builder, Conv, Dtype
-from research.nn.trunk import Stage, Trunk
-from research.values import Count, Fraction, Natural
+from research.nn.blocks import BasicBlock, Shortcut, check_stochastic_depth
+from research.nn.conv import Conv, Dtype
+from research.nn.layers import Activation, BatchNorm, Builder, fixed
+from research.nn.trunk import Stage, Trunk, scale, scale_width
+from research.values import Count, Fraction, Natural, Positive
 
 INPUT_SHAPE = (32, 32, 3)
 TOTAL_STRIDE = 4
@@ -38,21 +37,28 @@ def cifar_resnet(
     depth: int,
     num_classes: Natural = 10,
     width: Count = 16,
+    width_multiplier: Positive = 1.0,
+    depth_multiplier: Positive = 1.0,
+    channel_divisor: Count = 8,
     shortcut: Shortcut = "A",
     stochastic_depth: Fraction = 0.0,
     conv: Builder = Conv,
     norm: Builder = BatchNorm,
-    act: Callable[[Array], Array] = nn.relu,
+    act: Activation = nn.relu,
     dtype: Dtype = jnp.float32,
 ) -> Trunk:
-    """The network of section 4.2 with `depth` = 6n + 2 weighted layers: n blocks at each of three resolutions."""
+    """The network of section 4.2 with `depth` = 6n + 2 weighted layers: n blocks at each of three resolutions.
+
+    The multipliers scale every row, stem included; widths are then rounded to a multiple of `channel_divisor`.
+    """
     check_stochastic_depth(stochastic_depth, shortcut)
     blocks = (depth - 2) // 6
+    stages = (Stage(blocks, width), Stage(blocks, 2 * width, stride=2), Stage(blocks, 4 * width, stride=2))
     return Trunk(
-        stem_width=width,
-        stages=(Stage(blocks, width), Stage(blocks, 2 * width, stride=2), Stage(blocks, 4 * width, stride=2)),
+        stem_width=scale_width(width, width_multiplier, channel_divisor),
+        stages=scale(stages, width=width_multiplier, depth=depth_multiplier, divisor=channel_divisor),
         num_classes=num_classes,
-        block=with_shortcut(BasicBlock, shortcut),
+        block=fixed(BasicBlock, shortcut=shortcut),
         conv=conv,
         norm=norm,
         act=act,
@@ -75,6 +81,7 @@ def _variant(family: str, depth: int, **fixed: Any) -> Variant:
         num_classes=10,
         minimum=TOTAL_STRIDE,
         summary=f"{TITLES[family]} of {depth} layers for small images (He et al. 2015, section 4.2)",
+        paper="arXiv:1512.03385",
     )
 
 

@@ -4,8 +4,6 @@ He, Zhang, Ren, Sun 2015, "Deep Residual Learning for Image Recognition" (arXiv:
 and the shortcut options A, B and C of section 4.1. Written for any spatial rank.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import flax.linen as nn
@@ -13,15 +11,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from research.errors import UserError, unknown
-from research.nn.layers import BatchNorm, Builder, Conv, Dtype, configured, drop_path
+from research.nn.conv import Conv, Dtype, Sizes, spread
+from research.nn.layers import Activation, BatchNorm, Builder, configured, drop_path
 
 Shortcut = Literal["A", "B", "C", "none"]
 SHORTCUTS: tuple[str, ...] = get_args(Shortcut)
 
 
-def pad_shortcut(x: Float[Array, "b *space c"], features: int, stride: int) -> Float[Array, "b *out features"]:
+def pad_shortcut(x: Float[Array, "b *space c"], features: int, stride: Sizes) -> Float[Array, "b *out features"]:
     """Option A: every `stride`-th pixel, and zeros for the channels that are new; it has no parameters."""
-    strided = x[(slice(None), *(slice(None, None, stride),) * (x.ndim - 2))]
+    strided = x[(slice(None), *(slice(None, None, step) for step in spread(stride, x.ndim - 2)))]
     return jnp.pad(strided, [(0, 0)] * (x.ndim - 1) + [(0, features - x.shape[-1])])
 
 
@@ -29,7 +28,7 @@ def add_shortcut(
     x: Float[Array, "b *space c"],
     residual: Float[Array, "b *out features"],
     *,
-    stride: int,
+    stride: Sizes,
     option: str,
     conv: Builder,
     norm: Builder,
@@ -40,7 +39,7 @@ def add_shortcut(
     identity elsewhere. C: projections everywhere. none: F(x) alone, the plain network. Raises `UserError` on any other.
     """
     features = residual.shape[-1]
-    same = stride == 1 and x.shape[-1] == features
+    same = set(spread(stride, x.ndim - 2)) == {1} and x.shape[-1] == features
     if option == "none":
         return residual
     if option == "C" or (option == "B" and not same):
@@ -57,11 +56,11 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut (figure 5 left), "b *space c" -> "b *space/stride width"."""
 
     width: int
-    stride: int = 1
+    stride: Sizes = 1
     shortcut: str = "B"
     conv: Builder = Conv
     norm: Builder = BatchNorm
-    act: Callable[[Array], Array] = nn.relu
+    act: Activation = nn.relu
     drop_path: float = 0.0
     dtype: Dtype = jnp.float32
 
@@ -83,13 +82,13 @@ class Bottleneck(nn.Module):
     """
 
     width: int
-    stride: int = 1
+    stride: Sizes = 1
     shortcut: str = "B"
     stride_on: Literal["1x1", "3x3"] = "3x3"
     expansion: int = 4
     conv: Builder = Conv
     norm: Builder = BatchNorm
-    act: Callable[[Array], Array] = nn.relu
+    act: Activation = nn.relu
     drop_path: float = 0.0
     dtype: Dtype = jnp.float32
 
@@ -103,12 +102,6 @@ class Bottleneck(nn.Module):
         y = norm(name="norm3")(conv(self.expansion * self.width, 1, name="conv3")(y))
         y = drop_path(self, y, self.drop_path, train=train)
         return self.act(add_shortcut(x, y, stride=self.stride, option=self.shortcut, conv=conv, norm=norm))
-
-
-@functools.cache
-def with_shortcut(block: Builder, shortcut: str) -> Builder:
-    """`block` with its shortcut option; the same object each time, so that equal networks compare equal."""
-    return functools.partial(block, shortcut=shortcut)
 
 
 def check_stochastic_depth(rate: float, shortcut: str) -> None:

@@ -40,7 +40,7 @@ def show(name: str, *, resolution: int | None, num_classes: int | None, json: bo
     """
     own = models.variant(name).input_shape
     shape = own if resolution is None else (*(resolution for _ in own[:-1]), own[-1])
-    models.check_input(name, shape)
+    models.check_input(name, shape, **fields)
     chosen = dict(fields) if num_classes is None else {**fields, "num_classes": num_classes}
     cost = complexity.count(models.create(name, **chosen), (1, *shape))
     if json:

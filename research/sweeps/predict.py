@@ -110,7 +110,7 @@ def counts(config: Config, data: Data) -> dict[str, int]:
     from research import models
     from research.scaling import complexity
 
-    models.check_input(config.model.name, data.shape)
+    models.check_input(config.model.name, data.shape, **dict(config.model.options))
     datasets.check_batch_size(config.data, data.train_examples)
     num_classes = config.model.num_classes or data.num_classes
     model = models.create(config.model.name, num_classes=num_classes, **config.model.options)

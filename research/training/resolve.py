@@ -85,7 +85,7 @@ def resolve(cfg: Config) -> Resolved:
             f"model.num_classes is {cfg.model.num_classes}, {relation} than {cfg.data.name} has; "
             f"expected {info.num_classes}, or leave it out"
         )
-    models.check_input(cfg.model.name, info.shape)
+    models.check_input(cfg.model.name, info.shape, **dict(cfg.model.options))
     data.check_batch_size(cfg.data, info.train_examples)
     data.input_of(cfg.data, cfg.augmentation)
     augmentations.check(cfg.augmentation, info.shape)

@@ -11,7 +11,8 @@ import pytest
 
 from research.errors import UserError
 from research.nn.blocks import SHORTCUTS, BasicBlock, Bottleneck
-from research.nn.layers import Conv, average_pool, global_average_pool, max_pool
+from research.nn.conv import Conv
+from research.nn.pooling import average_pool, global_average_pool, max_pool
 from research.nn.trunk import Stage, Trunk
 from research.testing.model_laws import fill
 

@@ -1,0 +1,48 @@
+"""Pooling for any spatial rank, "b *space c"."""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from research.nn.conv import Sizes, pads, spread
+
+Padding = Sizes | Literal["SAME"]
+
+
+def max_pool(
+    x: Float[Array, "b *space c"], window: Sizes, stride: Sizes, padding: Padding = 0, *, ceil: bool = False
+) -> Float[Array, "b *out c"]:
+    """Largest value of each window; the padding never wins.
+
+    With `ceil` a last window may hang over the end, if it begins before it (Caffe and PyTorch's `ceil_mode`).
+    """
+    rank = x.ndim - 2
+    sizes, strides = spread(window, rank), spread(stride, rank)
+    around = pads(x.shape[1:-1], sizes, strides, padding)
+    if ceil:
+        rows = zip(x.shape[1:-1], sizes, strides, around, strict=True)
+        around = [(p[0], max(p[1], _overhang(n, k, s, p[0]))) for n, k, s, p in rows]
+    return nn.max_pool(x, sizes, strides, around)
+
+
+def _overhang(n: int, window: int, stride: int, padding: int) -> int:
+    """Pixels after the end that the last window needs, the one that begins last inside of the input."""
+    last = min(-(-(n + 2 * padding - window) // stride), (n + padding - 1) // stride)
+    return last * stride + window - n - padding
+
+
+def average_pool(
+    x: Float[Array, "b *space c"], window: Sizes, stride: Sizes, padding: Padding = 0, *, count_padding: bool = True
+) -> Float[Array, "b *out c"]:
+    """Mean of each window; padding counts as zeros, or with `count_padding=False` not at all."""
+    rank = x.ndim - 2
+    sizes, strides = spread(window, rank), spread(stride, rank)
+    around = pads(x.shape[1:-1], sizes, strides, padding)
+    return nn.avg_pool(x, sizes, strides, around, count_include_pad=count_padding)
+
+
+def global_average_pool(x: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
+    """Mean over all spatial axes, in float32 (Lin et al. 2013, arXiv:1312.4400, section 3.2)."""
+    return jnp.mean(x, axis=range(1, x.ndim - 1), dtype=jnp.float32)
