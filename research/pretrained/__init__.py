@@ -1,0 +1,114 @@
+"""Weights from elsewhere into our variants: torchvision's, timm's and others', by explicit maps of names.
+
+    weights = pretrained.load("resnet18", "resnet18-f37072fd.pth")
+    logits = weights.model().apply(weights.variables, images, train=False)
+
+`images` must have been prepared as `weights.preprocessing` says.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from research import catalogue, models
+from research.errors import UserError, unknown
+from research.pretrained import files
+from research.pretrained.reference import Preprocessing, Reference
+
+__all__ = ["Preprocessing", "Reference", "Weights", "known", "load", "names"]
+
+HEAD = "head"  # the last layer of every network
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A variant's variables from elsewhere: float32 arrays by collection, and what belongs to them.
+
+    `fields` are those with which the variant computes what the original does; without its `head` (`has_head` false)
+    the variables are those of a feature extractor, for a head of one's own.
+    """
+
+    variant: str
+    reference: Reference
+    variables: dict[str, Any]
+    fields: dict[str, Any]
+    has_head: bool = True
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What images must have gone through."""
+        return self.reference.preprocessing
+
+    def model(self, **fields: Any) -> nn.Module:
+        """The module that these variables are of. Raises `UserError`."""
+        return models.create(self.variant, **({} if self.has_head else {"num_classes": 0}) | self.fields | fields)
+
+
+@functools.cache
+def _table() -> dict[str, tuple[Reference, ...]]:
+    found: dict[str, tuple[Reference, ...]] = {}
+    for module in catalogue.modules("research.pretrained.references").values():
+        found |= module.REFERENCES
+    return found
+
+
+def names() -> list[str]:
+    """Every variant that weights are known to load into."""
+    return sorted(_table())
+
+
+def known(variant: str) -> tuple[Reference, ...]:
+    """The weights known for a variant of the catalogue; none for many. Raises `UserError` for an unknown variant."""
+    models.variant(variant)
+    return _table().get(variant, ())
+
+
+def load(variant: str, path: str | Path, *, source: str | None = None, head: bool = True) -> Weights:
+    """The weights in the file at `path` for `variant`; `source` (torchvision, timm) where several would fit.
+
+    With `head` false the last layer is left out. Raises `UserError`, one line: a file that is not weights, is damaged
+    or would run code; weights of another network, with a report of what differs. Nothing is half-loaded.
+    """
+    candidates = known(variant)
+    if not candidates:
+        raise UserError(f"no weights are known to load into {variant}; expected one of: {', '.join(names())}")
+    if source is not None and source not in (sources := [reference.source for reference in candidates]):
+        raise unknown(f"source of weights for {variant}", source, sources)
+    arrays = files.read(path)
+    refusals = []
+    for reference in (reference for reference in candidates if source in (None, reference.source)):
+        fields = dict(reference.fields)
+        shapes = _shapes(models.create(variant, **fields), models.variant(variant).input_shape)
+        try:
+            converted = reference.convert(arrays, shapes_by_path(shapes), str(path))
+        except UserError as error:
+            refusals.append(error)
+            continue
+        return Weights(variant, reference, _nested(converted, shapes, head=head), fields, head)
+    raise min(refusals, key=lambda refusal: len(str(refusal)))
+
+
+def _shapes(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Any]:
+    images = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+
+
+def shapes_by_path(variables: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Path within the module ("stage1_block2/conv1/kernel") -> shape, over all collections."""
+    return {
+        path: tuple(leaf.shape) for tree in variables.values() for path, leaf in flatten_dict(tree, sep="/").items()
+    }
+
+
+def _nested(arrays: dict[str, Any], shapes: dict[str, Any], *, head: bool) -> dict[str, Any]:
+    collections = {}
+    for collection, tree in shapes.items():
+        paths = [path for path in flatten_dict(tree, sep="/") if head or path.split("/")[0] != HEAD]
+        collections[collection] = unflatten_dict({path: arrays[path] for path in paths}, sep="/")
+    return collections

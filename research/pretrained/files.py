@@ -1,0 +1,143 @@
+"""Files of weights as named arrays: PyTorch's in both of its formats, safetensors, and pickled NumPy arrays.
+
+The format is told by the first bytes. Nothing in a file is executed (`research.pretrained.unpickler`).
+"""
+
+import io
+import pickle
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+
+from research.errors import UserError
+from research.pretrained.unpickler import Array, RestrictedUnpickler, Storage, Tensor
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "state_dict_ema",
+    "model_ema",
+)  # what training scripts wrap a state dict in
+
+# What damaged bytes make the readers raise.
+_DAMAGE = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError, struct.error),
+    *(EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, MemoryError),
+    *(NotImplementedError, UnicodeDecodeError, RuntimeError, ImportError),
+)
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a file by name, as the file has them; numbers in lists are called `name/0`, `name/1`.
+
+    Raises `UserError`, one line: no such file, not a file of weights, damaged, or one that would run code.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UserError(f"weights {str(path)!r} do not exist; expected a .pth, .pt, .safetensors or .pkl file")
+    data = file.read_bytes()
+    reader = _reader(data)
+    if reader is None:
+        raise UserError(f"{path} is not a file of weights; expected PyTorch's, safetensors or pickled NumPy arrays")
+    try:
+        arrays = {name: np.asarray(value) for name, value in _named(reader(data))}
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{path} cannot be read as weights ({reason}); nothing of it was run or loaded") from error
+    if not arrays:
+        raise UserError(f"{path} holds no arrays; expected weights by name")
+    return arrays
+
+
+def _reader(data: bytes) -> Any:
+    if data[:4] == b"PK\x03\x04":
+        return _torch_zip
+    if data[:1] == b"\x80":
+        return _torch_legacy if _is_legacy(data) else _pickled
+    if len(data) > 9 and data[8:9] == b"{" and struct.unpack("<Q", data[:8])[0] < 100_000_000:
+        return load_safetensors
+    return None
+
+
+def _is_legacy(data: bytes) -> bool:
+    """Whether the file begins with the magic number of PyTorch before 1.6, itself a pickle."""
+    return LEGACY_MAGIC.to_bytes(10, "little") in data[:32]
+
+
+def _pickled(data: bytes) -> Any:
+    return RestrictedUnpickler(io.BytesIO(data)).load()
+
+
+def _torch_zip(data: bytes) -> Any:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        index = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(index) != 1:
+            raise ValueError("an archive without PyTorch's data.pkl")
+        folder = index[0].removesuffix("data.pkl")
+        if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+            raise ValueError("written on a big-endian machine")
+        storages: dict[str, Storage] = {}
+
+        def storage(dtype: np.dtype, key: str, count: int) -> Storage:
+            if key not in storages:
+                storages[key] = Storage(dtype, count, _numbers(archive.read(f"{folder}data/{key}"), dtype, count))
+            return storages[key]
+
+        return RestrictedUnpickler(io.BytesIO(archive.read(index[0])), storage).load()
+
+
+def _torch_legacy(data: bytes) -> Any:
+    """Pickles in a row (magic number, version, machine, the object, keys of its storages), then the storages."""
+    stream = io.BytesIO(data)
+    storages: dict[str, Storage] = {}
+
+    def storage(dtype: np.dtype, key: str, count: int) -> Storage:
+        return storages.setdefault(key, Storage(dtype, count))
+
+    for _ in range(3):
+        RestrictedUnpickler(stream).load()
+    content = RestrictedUnpickler(stream, storage).load()
+    for key in RestrictedUnpickler(stream).load():
+        found = storages[str(key)]
+        (count,) = struct.unpack("<q", stream.read(8))
+        if count != found.count:
+            raise ValueError(f"storage {key} has {count} numbers; expected {found.count}")
+        found.data = _numbers(stream.read(count * found.dtype.itemsize), found.dtype, count)
+    return content
+
+
+def _numbers(data: bytes, dtype: np.dtype, count: int) -> np.ndarray:
+    if len(data) < count * dtype.itemsize:
+        raise ValueError("the file ends within its numbers")
+    return np.frombuffer(data, dtype, count)
+
+
+def _named(content: Any) -> Iterator[tuple[str, Any]]:
+    """(name, array) of all arrays in nested containers; a state dict wrapped by a training script is unwrapped."""
+    if isinstance(content, Mapping):
+        wrapped = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
+        for key, value in wrapped.items():
+            yield from _under(str(key).removeprefix("module."), value)
+    elif isinstance(content, list | tuple):
+        yield from _under("", list(content))
+
+
+def _under(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Tensor | Array):
+        yield name, value.array()
+    elif isinstance(value, np.ndarray):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _under(f"{name}/{key}", inner)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _under(f"{name}/{index}", inner)
