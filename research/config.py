@@ -45,6 +45,20 @@ class ModelConfig(Value):
 
 
 @dataclass(frozen=True)
+class TransferConfig(Value):
+    """Weights to start from, and what of them stays as it is."""
+
+    section = "transfer."
+
+    weights: str | None = None  # a file, package:NAME/FILE of an installed package, or a run's folder; None: random
+    source: str | None = None  # whose weights they are (torchvision, timm), where several would fit the network
+    head: Literal["auto", "new"] = "auto"  # auto: the weights' own where it has as many classes
+    freeze: str = "none"  # none, all_but_head, up_to:STAGE (stage3: it and all before it), auto: by number of examples
+    # Batch statistics that stay as they are: of what is frozen, of all layers, or of none.
+    frozen_statistics: Literal["with_weights", "all", "none"] = "with_weights"
+
+
+@dataclass(frozen=True)
 class DataConfig(Value):
     """Which examples, in what form. `name`: a row of `launch.py list datasets` or any prepared TFDS name."""
 
@@ -57,11 +71,13 @@ class DataConfig(Value):
     train_examples: Count | None = None  # a class-balanced subset of the training split
     validation: Fraction = 0.0  # share of the training split held out; evaluation then uses it, not the test split
     eval_on_train: bool = False  # also evaluate on the (unaugmented) training split
-    resolution: Count | None = None  # pixels; None: the data's own
+    resolution: Count | None = None  # pixels; None: as transfer.weights were trained, else the data's own
     fit: Literal["resize", "pad"] = "resize"  # how the data's own size becomes `resolution`
-    crop_fraction: Share = 1.0  # resize: share of the short side that the centre crop keeps; 0.875 is 256 to 224
-    channels: Literal[1, 3] | None = None  # None: the data's own
-    mean: tuple[float, ...] | None = None  # per channel, 0 to 255; None: measured on the training images
+    # resize: share of the short side that the centre crop keeps; 0.875 is 256 to 224; None: as transfer.weights, else 1
+    crop_fraction: Share | None = None
+    channels: Literal[1, 3] | None = None  # None: as transfer.weights, else the data's own
+    # per channel, 0 to 255; None: as transfer.weights were trained, else measured on the training images
+    mean: tuple[float, ...] | None = None
     std: tuple[Positive, ...] | None = None
     shuffle: bool = True
     input: Literal["auto", "resident", "streaming"] = "auto"  # auto: resident up to 1 GiB of equally large images
@@ -104,6 +120,7 @@ class TaskConfig(Value):
     name: str = "classification"
     loss: str = "softmax_cross_entropy"  # a name of `launch.py list losses` or `file.py:function`
     label_smoothing: Annotated[float, Range(low=0, high=1)] = 0.0
+    auxiliary_weight: NonNegative | None = None  # of each auxiliary head's loss; None: the network's own
 
 
 @dataclass(frozen=True)
@@ -210,6 +227,7 @@ class Config(Value):
     """One run, complete."""
 
     model: ModelConfig = ModelConfig()
+    transfer: TransferConfig = TransferConfig()
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     task: TaskConfig = TaskConfig()

@@ -13,12 +13,13 @@ LAYERS = ["research", "configs", "experiments", "listing", "launch"]  # each may
 MAY_IMPORT = {
     "nn": set(),
     "models": {"nn"},
+    "pretrained": {"models", "nn"},
     "losses": set(),
     "metrics": {"losses"},
     "tasks": {"losses", "metrics"},
     "data": set(),
     "scaling": {"models", "nn"},
-    "training": {"data", "losses", "metrics", "models", "scaling", "sweeps", "tasks"},
+    "training": {"data", "losses", "metrics", "models", "pretrained", "scaling", "sweeps", "tasks"},
     "sweeps": {"data", "models", "scaling", "training"},
     "reports": {"scaling", "sweeps"},  # reads records: no model, no task, no training
     "testing": {"losses", "metrics", "models", "nn", "scaling", "tasks"},

@@ -173,7 +173,7 @@ def fitted(image: np.ndarray, cfg: DataConfig, info: DatasetInfo) -> np.ndarray:
     if cfg.resolution is not None and cfg.fit == "pad":
         image = transforms.pad(image, cfg.resolution)
     elif cfg.resolution is not None:
-        image = transforms.resize(image, cfg.resolution, cfg.crop_fraction)
+        image = transforms.resize(image, cfg.resolution, cfg.crop_fraction or 1.0)
     if image.shape[:2] != info.shape[:2]:
         raise UserError(
             f"{cfg.name} holds images of {info.shape[0]}x{info.shape[1]} and of {image.shape[0]}x{image.shape[1]}; "
@@ -244,7 +244,8 @@ def everything(part: Part, indices: np.ndarray, info: DatasetInfo) -> Iterator[t
 
 def _kept(cfg: DataConfig) -> bool:
     """Whether fitting leaves an image that has the size already as it is."""
-    return cfg.resolution is None or cfg.fit == "pad" or round(cfg.resolution / cfg.crop_fraction) == cfg.resolution
+    crop = cfg.crop_fraction or 1.0
+    return cfg.resolution is None or cfg.fit == "pad" or round(cfg.resolution / crop) == cfg.resolution
 
 
 def spaced(info: DatasetInfo) -> np.ndarray:

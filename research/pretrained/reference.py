@@ -83,6 +83,11 @@ class Reference:
             return named
         raise ValueError(f"{self.source}'s {self.name} has no name for {path}")
 
+    def classes(self, arrays: Arrays) -> int | None:
+        """How many classes a file's last layer has; None where it has none under their name."""
+        head = arrays.get(self.key("head/kernel"))
+        return None if head is None or head.ndim < 2 else head.shape[0 if self.layout == "torch" else -1]
+
     def shape(self, path: str, ours: Sequence[int]) -> tuple[int, ...]:
         """The shape in which they keep our array of shape `ours`, but for axes of length 1 at its end."""
         if self.layout == "tensorflow" or not path.endswith("/kernel"):

@@ -145,7 +145,7 @@ def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str 
     )
     at = checkpoints.find(checkpoint)
     layout = resolved.layout
-    pipeline = data.pipeline(cfg.data, cfg.augmentation, seed=cfg.seed, host=parallel.this_host())
+    pipeline = data.pipeline(resolved.data, cfg.augmentation, seed=cfg.seed, host=parallel.this_host())
     restored, _ = checkpoints.restore(at, programs.state_shapes(resolved, pipeline))
     other = None
     if dataset is not None:
@@ -163,7 +163,7 @@ def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str 
 
 def _other(resolved: Resolved, dataset: str, pipeline: data.Pipeline) -> data.Pipeline:
     """The examples of another data set in the form of the run's own. Raises `UserError` where they do not fit it."""
-    own = resolved.config.data
+    own = resolved.data
     height, _, channels = resolved.info.shape
     cfg = dataclasses.replace(
         own,

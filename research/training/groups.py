@@ -7,7 +7,7 @@ clipping norm. Batch statistics are no parameters and go on. Groups are part of 
 
 import fnmatch
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -43,6 +43,11 @@ def parse(entries: Sequence[str]) -> tuple[Group, ...]:
             )
         groups.append(Group(pattern, factor))
     return tuple(groups)
+
+
+def freezing(entries: Sequence[str], modules: Collection[str]) -> tuple[str, ...]:
+    """The entries after others that freeze the outermost modules named, which need have no parameters."""
+    return (*(f"{name}=0" for name in sorted(modules)), *entries)
 
 
 def _path(keys: Any) -> str:

@@ -106,7 +106,9 @@ class _Run:
         """Prepare, loop, and write the summary whatever the end."""
         with ThreadPoolExecutor(1) as reader:  # decompressing and tracing go side by side
             host = parallel.this_host()
-            pipeline = reader.submit(data.pipeline, self.cfg.data, self.cfg.augmentation, seed=self.cfg.seed, host=host)
+            pipeline = reader.submit(
+                data.pipeline, self.resolved.data, self.cfg.augmentation, seed=self.cfg.seed, host=host
+            )
             self.cost = _cost(self.resolved)
             self.pipeline = pipeline.result()
         self._open_folder()

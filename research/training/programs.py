@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research import data
-from research.training import state, step
+from research.training import state, step, transfer
 from research.training.resolve import Resolved
 
 PyTree = Any
@@ -40,6 +40,10 @@ def new_state(resolved: Resolved, pipeline: data.Pipeline) -> state.TrainState:
     made = state.create(
         resolved.model, resolved.optimizer, resolved.image, zero, cfg.seed, ema=bool(cfg.optimizer.ema_decay)
     )
+    if (weights := transfer.weights_of(cfg)) is not None:
+        fresh = {"params": made.params, "batch_stats": made.batch_stats}
+        started = transfer.start(fresh, weights, keep_head=cfg.transfer.head == "auto")
+        made = made.replace(**started, ema=started if made.ema else made.ema)
     return resolved.layout.place(made)
 
 
@@ -53,6 +57,8 @@ def train_step(resolved: Resolved, pipeline: data.Pipeline) -> step.TrainStep:
         axis_name=resolved.layout.axis_name,
         parts=resolved.layout.step_parts,
         ema_decay=resolved.config.optimizer.ema_decay,
+        auxiliary_weight=resolved.auxiliary_weight,
+        frozen=resolved.frozen,
     )
 
 

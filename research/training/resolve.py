@@ -1,5 +1,6 @@
 """From words to objects: everything a config names is looked up and every contradiction refused, before any compile."""
 
+import dataclasses
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,10 +13,11 @@ import optax
 from flax import linen as nn
 
 from research import data, models, tasks
-from research.config import Config
+from research.config import Config, DataConfig
 from research.data import DatasetInfo, augmentations
 from research.errors import UserError
-from research.training import optimizer, parallel, schedule
+from research.training import groups, optimizer, parallel, schedule, transfer
+from research.training.step import Frozen
 
 PyTree = Any
 _COMPUTE = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -29,10 +31,12 @@ class Resolved:
     """
 
     config: Config
+    data: DataConfig  # the config's, with what its weights say of images
     info: DatasetInfo
     model: nn.Module
     task: tasks.Task
     optimizer: optax.GradientTransformation
+    frozen: Frozen
     layout: parallel.Layout
     peak: float
     steps: int
@@ -46,6 +50,14 @@ class Resolved:
     def image(self) -> jax.ShapeDtypeStruct:
         """Shape of one example as the model sees it, `"h w c"` float32."""
         return jax.ShapeDtypeStruct(self.info.shape, jnp.float32)
+
+    @property
+    def auxiliary_weight(self) -> float:
+        """Weight of each auxiliary head's loss: the config's, else the network's own; 0 where it has no such heads."""
+        if not getattr(self.model, "aux_heads", False):
+            return 0.0
+        asked = self.config.task.auxiliary_weight
+        return float(getattr(self.model, "aux_weight", 0.0) if asked is None else asked)
 
     def rates(self) -> np.ndarray:
         """Learning rate of every step, float32."""
@@ -73,35 +85,44 @@ def build_model(cfg: Config, *, num_classes: int) -> nn.Module:
     dtype = {"dtype": _COMPUTE[cfg.precision.compute]} if "dtype" in known else {}
     if not dtype and cfg.precision.compute != "float32":
         raise UserError(f"model {cfg.model.name} has no field dtype; precision.compute must be float32")
-    return models.create(cfg.model.name, num_classes=num_classes, **dtype, **dict(cfg.model.options))
+    return models.create(
+        cfg.model.name, num_classes=num_classes, **dtype, **transfer.model_fields(cfg) | dict(cfg.model.options)
+    )
 
 
 def resolve(cfg: Config) -> Resolved:
     """Look up and check all that `cfg` names; nothing is loaded or compiled. Raises `UserError`, one line."""
-    info = data.info(cfg.data)
+    prepared = transfer.data_config(cfg)
+    info = data.info(prepared)
     if cfg.model.num_classes is not None and cfg.model.num_classes != info.num_classes:
         relation = "more" if cfg.model.num_classes > info.num_classes else "fewer"
         raise UserError(
             f"model.num_classes is {cfg.model.num_classes}, {relation} than {cfg.data.name} has; "
             f"expected {info.num_classes}, or leave it out"
         )
-    models.check_input(cfg.model.name, info.shape, **dict(cfg.model.options))
-    data.check_batch_size(cfg.data, info.train_examples)
-    data.input_of(cfg.data, cfg.augmentation)
+    models.check_input(cfg.model.name, info.shape, **transfer.model_fields(cfg) | dict(cfg.model.options))
+    data.check_batch_size(prepared, info.train_examples)
+    data.input_of(prepared, cfg.augmentation)
     augmentations.check(cfg.augmentation, info.shape)
     task = tasks.create(cfg.task, info)
     model = build_model(cfg, num_classes=task.num_outputs)
     layout = parallel.layout(cfg)
+    image = jax.ShapeDtypeStruct(info.shape, jnp.float32)
+    frozen = transfer.frozen(cfg.transfer, transfer.order(model, image), info.train_examples)
     length = {"examples": info.train_examples, "batch_size": cfg.data.batch_size}
     steps = cfg.budget.train.steps(**length)
     if steps < 1:
         raise UserError(f"budget.train is {cfg.budget.train}, less than one step of {cfg.data.batch_size} examples")
     resolved = Resolved(
         config=cfg,
+        data=prepared,
         info=info,
         model=layout.model(_rematerialised(model, cfg)),
         task=task,
-        optimizer=optimizer.create(cfg.optimizer),
+        optimizer=optimizer.create(
+            dataclasses.replace(cfg.optimizer, groups=groups.freezing(cfg.optimizer.groups, frozen.weights))
+        ),
+        frozen=frozen,
         layout=layout,
         peak=optimizer.peak(cfg.optimizer, cfg.data.batch_size),
         steps=steps,
@@ -114,6 +135,8 @@ def resolve(cfg: Config) -> Resolved:
     schedule.schedule(cfg.schedule, peak=resolved.peak, steps=steps, warmup=resolved.warmup, every=resolved.decay_every)
     variables = _check_model(resolved)
     optimizer.check_groups(cfg.optimizer, variables["params"])
+    if (weights := transfer.weights_of(cfg)) is not None:
+        transfer.start(variables, weights, keep_head=cfg.transfer.head == "auto")
     if cfg.evaluation.batch_norm_batches and "batch_stats" not in variables:
         raise UserError(
             f"evaluation.batch_norm_batches is {cfg.evaluation.batch_norm_batches}, and {cfg.model.name} has no batch "

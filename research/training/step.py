@@ -5,7 +5,8 @@ None when the compiler sees the global batch.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,6 +26,17 @@ Measures = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, PyTree, PyTree, jax.Array], tuple[TrainState, Measures]]
 EvalStep = Callable[[TrainState, PyTree, PyTree, PyTree], PyTree]
 Fetch = Callable[..., dict[str, jax.Array]]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What of a network stays as it is, by the names of its outermost modules.
+
+    `weights` get no gradient. `modules` run as in evaluation: no dropout, and batch statistics that do not move.
+    """
+
+    weights: frozenset[str] = frozenset()
+    modules: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -48,13 +60,18 @@ def train_step(
     axis_name: str | None = None,
     parts: Parts = Parts(),
     ema_decay: float = 0.0,
+    auxiliary_weight: float = 0.0,
+    frozen: Frozen = Frozen(),
 ) -> TrainStep:
     """A function (state, resident, feed, learning_rate) -> (state, measures) that makes one update.
 
     measures: {"loss", "gradient_norm"}, float32 []: the mean loss over the examples of the global batch whose mask is
     1, and the 2-norm of its gradient before the optimizer. In parts, gradients and losses are added up, so only what
     looks at a whole batch (batch normalisation) differs; running statistics then move once per part.
+    The loss is the task's for the outputs plus `auxiliary_weight` times that of each auxiliary head: what the network
+    sows among `intermediates` under a name that begins with `aux`.
     """
+    mutable = ["batch_stats", *(["intermediates"] if auxiliary_weight else [])]
 
     def step(state: TrainState, resident: PyTree, feed: PyTree, rate: jax.Array) -> tuple[TrainState, Measures]:
         key = jax.random.fold_in(state.key, state.step)
@@ -70,12 +87,17 @@ def train_step(
             batch = fetch(resident, feed, split="train", augment=True)
 
             def loss_of(params: PyTree) -> tuple[jax.Array, tuple[PyTree, PyTree]]:
-                variables = state.replace(params=params, batch_stats=batch_stats).variables
+                kept = {k: jax.lax.stop_gradient(v) if k in frozen.weights else v for k, v in params.items()}
+                variables = state.replace(params=kept, batch_stats=batch_stats).variables
                 rngs = {"dropout": key}
-                applied = model.apply(variables, batch["image"], train=True, rngs=rngs, mutable=["batch_stats"])
+                with as_in_evaluation(frozen.modules):
+                    applied = model.apply(variables, batch["image"], train=True, rngs=rngs, mutable=mutable)
                 outputs, updated = cast(tuple[jax.Array, PyTree], applied)
                 statistics = task.statistics(outputs, batch, train=True)
-                return masked_sum(task.loss(outputs, batch), batch["mask"]) / examples, (updated, statistics)
+                losses = task.loss(outputs, batch)
+                for auxiliary in _auxiliary(updated):
+                    losses += auxiliary_weight * task.loss(auxiliary, batch)
+                return masked_sum(losses, batch["mask"]) / examples, (updated, statistics)
 
             (loss, (updated, statistics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
             return (gradients, loss, statistics), updated.get("batch_stats", {})
@@ -99,6 +121,29 @@ def train_step(
         return new, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
 
     return step
+
+
+def _auxiliary(updated: PyTree) -> list[jax.Array]:
+    """Outputs of the auxiliary heads, in order of their names."""
+    sown = updated.get("intermediates", {})
+    return [leaf for name in sorted(sown) if name.startswith("aux") for leaf in jax.tree.leaves(sown[name])]
+
+
+@contextmanager
+def as_in_evaluation(modules: Collection[str]) -> Iterator[None]:
+    """Within this context the outermost modules named run as in evaluation, whatever the network is called with."""
+
+    def evaluated(call: Any, arguments: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:
+        path = context.module.path
+        if path and path[0] in modules and context.method_name == "__call__":
+            if "train" in keywords:
+                keywords = {**keywords, "train": False}
+            if isinstance(context.module, nn.BatchNorm):  # the network made this one for this call alone
+                object.__setattr__(context.module, "use_running_average", True)
+        return call(*arguments, **keywords)
+
+    with nn.intercept_methods(evaluated) if modules else nullcontext():
+        yield
 
 
 def _over_parts(

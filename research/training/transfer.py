@@ -1,0 +1,147 @@
+"""Transfer: start from weights made elsewhere, keep some of them as they are, train the rest.
+
+Weights bring what belongs to them: the fields with which the network computes what the original did, and how images
+must be prepared. The head is new where it has other classes. Frozen modules run as in evaluation, so that neither
+dropout nor, by default, batch statistics move in them, and no gradient is computed for them.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from research import pretrained
+from research.config import Config, DataConfig, TransferConfig
+from research.errors import UserError, unknown
+from research.pretrained import HEAD
+from research.training.step import Frozen
+
+PyTree = Any
+# Examples below which only the head is trained, and below which only the last half of the stages is too.
+FEW, SOME = 10_000, 100_000
+
+
+def weights_of(cfg: Config) -> pretrained.Weights | None:
+    """The weights that `cfg` starts from; None: a random start. Read once. Raises `UserError`."""
+    if cfg.transfer.weights is None:
+        return None
+    file = pretrained.locate(cfg.transfer.weights)
+    return _read(cfg.model.name, file, cfg.transfer.source, file.stat().st_mtime_ns if file.exists() else 0)
+
+
+@functools.lru_cache(maxsize=2)
+def _read(variant: str, file: Path, source: str | None, modified: int) -> pretrained.Weights:
+    return pretrained.load(variant, file, source=source)
+
+
+def data_config(cfg: Config) -> DataConfig:
+    """`cfg.data` with what the weights say of images where it says nothing: size, crop, channels, mean and deviation.
+
+    Raises `UserError`.
+    """
+    weights = weights_of(cfg)
+    if weights is None:
+        return cfg.data
+    asked, given = cfg.data, weights.preprocessing
+    size = asked.resolution or given.size
+    return dataclasses.replace(
+        asked,
+        resolution=size,
+        crop_fraction=given.crop_fraction if asked.crop_fraction is None else asked.crop_fraction,
+        channels=asked.channels or len(given.mean),
+        mean=given.mean if asked.mean is None else asked.mean,
+        std=given.std if asked.std is None else asked.std,
+    )
+
+
+def model_fields(cfg: Config) -> dict[str, Any]:
+    """Fields of the network that its weights ask for; what the config sets itself comes after. Raises `UserError`."""
+    weights = weights_of(cfg)
+    return {} if weights is None else weights.fields
+
+
+def strategy(train_examples: int, stages: Sequence[str]) -> str:
+    """What to freeze for want of examples: below 10,000 all but the head, below 100,000 the first half of the stages.
+
+    More are enough to train everything (Yosinski et al. 2014, arXiv:1411.1792; the thresholds are rules of thumb).
+    """
+    if train_examples < FEW:
+        return "all_but_head"
+    if train_examples < SOME and len(stages) > 1:
+        return f"up_to:{stages[len(stages) // 2 - 1]}"
+    return "none"
+
+
+def order(model: nn.Module, image: jax.ShapeDtypeStruct) -> list[str]:
+    """The names of the network's outermost modules in the order in which they first run; shapes are traced only."""
+    seen: dict[str, None] = {}
+
+    def note(call: Any, arguments: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:
+        if context.module.path and context.method_name == "__call__":
+            seen.setdefault(context.module.path[0])
+        return call(*arguments, **keywords)
+
+    def forward(key: jax.Array, images: jax.Array) -> Any:
+        with nn.intercept_methods(note):
+            return model.init({"params": key, "dropout": key}, images, train=False)
+
+    jax.eval_shape(forward, jax.random.key(0), jax.ShapeDtypeStruct((1, *image.shape), jnp.float32))
+    return list(seen)
+
+
+def frozen(cfg: TransferConfig, modules: Sequence[str], train_examples: int) -> Frozen:
+    """What of a network whose outermost modules are `modules`, in order, stays as it is. Raises `UserError`."""
+    weights = _frozen_weights(cfg, modules, train_examples)
+    as_they_are = {"with_weights": weights, "all": frozenset(modules) - {HEAD}, "none": frozenset[str]()}
+    return Frozen(weights, as_they_are[cfg.frozen_statistics])
+
+
+def _frozen_weights(cfg: TransferConfig, modules: Sequence[str], train_examples: int) -> frozenset[str]:
+    stages = [name for name in modules if name.startswith("stage") and name.removeprefix("stage").isdigit()]
+    freeze = strategy(train_examples, stages) if cfg.freeze == "auto" else cfg.freeze
+    if freeze == "none":
+        return frozenset()
+    if freeze == "all_but_head":
+        if HEAD not in modules:
+            raise UserError("transfer.freeze is all_but_head, and this network has no head to train; expected none")
+        return frozenset(modules) - {HEAD}
+    kind, _, last = freeze.partition(":")
+    if kind != "up_to":
+        raise unknown("transfer.freeze", freeze, ["none", "all_but_head", "auto", *(f"up_to:{s}" for s in stages)])
+    if last not in stages:
+        raise unknown("stage in transfer.freeze", last, stages)
+    return frozenset(modules[: modules.index(last) + 1])
+
+
+def start(variables: PyTree, weights: pretrained.Weights, *, keep_head: bool) -> PyTree:
+    """`variables` of a fresh network ({"params", "batch_stats"}) with the weights in their place, but for a new head.
+
+    The head is new where `keep_head` is false or its shapes differ. Raises `UserError` where other shapes differ.
+    """
+    head_fits = keep_head and all(
+        path in (given := flatten_dict(weights.variables["params"], sep="/")) and given[path].shape == leaf.shape
+        for path, leaf in flatten_dict(variables["params"], sep="/").items()
+        if path.split("/")[0] == HEAD
+    )
+    merged = {}
+    for collection, tree in variables.items():
+        given = flatten_dict(weights.variables.get(collection, {}), sep="/")
+        fresh = flatten_dict(tree, sep="/")
+        taken = {path for path in fresh if head_fits or path.split("/")[0] != HEAD}
+        for path in taken:
+            if path not in given or given[path].shape != fresh[path].shape:
+                found = given[path].shape if path in given else "nothing"
+                raise UserError(
+                    f"the weights have {found} for {path}, and the network {fresh[path].shape}; expected the options "
+                    "they were trained with"
+                )
+        merged[collection] = unflatten_dict(
+            {path: jnp.asarray(given[path]) if path in taken else leaf for path, leaf in fresh.items()}, sep="/"
+        )
+    return merged
