@@ -4,6 +4,7 @@ A file of `research/pretrained/references/` has the name of the model file whose
 `REFERENCES`: variant -> the `Reference`s known for it.
 """
 
+import functools
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -129,7 +130,7 @@ class Reference:
 def _translated(path: str, names: Sequence[Names]) -> str | None:
     for pattern, template in names:
         if found := re.fullmatch(pattern, path):
-            return re.sub(r"\{(\d)([+-]\d+)?\}", lambda slot, found=found: _filled(found, slot), template)
+            return re.sub(r"\{(\d)([+-]\d+)?\}", functools.partial(_filled, found), template)
     return None
 
 

@@ -85,9 +85,7 @@ def build_model(cfg: Config, *, num_classes: int) -> nn.Module:
     dtype = {"dtype": _COMPUTE[cfg.precision.compute]} if "dtype" in known else {}
     if not dtype and cfg.precision.compute != "float32":
         raise UserError(f"model {cfg.model.name} has no field dtype; precision.compute must be float32")
-    return models.create(
-        cfg.model.name, num_classes=num_classes, **dtype, **transfer.model_fields(cfg) | dict(cfg.model.options)
-    )
+    return models.create(cfg.model.name, num_classes=num_classes, **dtype, **transfer.model_fields(cfg))
 
 
 def resolve(cfg: Config) -> Resolved:
@@ -100,15 +98,15 @@ def resolve(cfg: Config) -> Resolved:
             f"model.num_classes is {cfg.model.num_classes}, {relation} than {cfg.data.name} has; "
             f"expected {info.num_classes}, or leave it out"
         )
-    models.check_input(cfg.model.name, info.shape, **transfer.model_fields(cfg) | dict(cfg.model.options))
+    models.check_input(cfg.model.name, info.shape, **transfer.model_fields(cfg))
     data.check_batch_size(prepared, info.train_examples)
     data.input_of(prepared, cfg.augmentation)
     augmentations.check(cfg.augmentation, info.shape)
     task = tasks.create(cfg.task, info)
     model = build_model(cfg, num_classes=task.num_outputs)
     layout = parallel.layout(cfg)
-    image = jax.ShapeDtypeStruct(info.shape, jnp.float32)
-    frozen = transfer.frozen(cfg.transfer, transfer.order(model, image), info.train_examples)
+    frozen = transfer.frozen(cfg.transfer, model, info.shape, info.train_examples)
+    factors = groups.freezing(cfg.optimizer.groups, frozen.weights)
     length = {"examples": info.train_examples, "batch_size": cfg.data.batch_size}
     steps = cfg.budget.train.steps(**length)
     if steps < 1:
@@ -119,9 +117,7 @@ def resolve(cfg: Config) -> Resolved:
         info=info,
         model=layout.model(_rematerialised(model, cfg)),
         task=task,
-        optimizer=optimizer.create(
-            dataclasses.replace(cfg.optimizer, groups=groups.freezing(cfg.optimizer.groups, frozen.weights))
-        ),
+        optimizer=optimizer.create(dataclasses.replace(cfg.optimizer, groups=factors)),
         frozen=frozen,
         layout=layout,
         peak=optimizer.peak(cfg.optimizer, cfg.data.batch_size),

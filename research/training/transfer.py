@@ -54,16 +54,16 @@ def data_config(cfg: Config) -> DataConfig:
         asked,
         resolution=size,
         crop_fraction=given.crop_fraction if asked.crop_fraction is None else asked.crop_fraction,
-        channels=asked.channels or len(given.mean),
+        channels=asked.channels or 3,
         mean=given.mean if asked.mean is None else asked.mean,
         std=given.std if asked.std is None else asked.std,
     )
 
 
 def model_fields(cfg: Config) -> dict[str, Any]:
-    """Fields of the network that its weights ask for; what the config sets itself comes after. Raises `UserError`."""
+    """Fields of the network: those that its weights ask for, and over them the config's own. Raises `UserError`."""
     weights = weights_of(cfg)
-    return {} if weights is None else weights.fields
+    return ({} if weights is None else weights.fields) | dict(cfg.model.options)
 
 
 def strategy(train_examples: int, stages: Sequence[str]) -> str:
@@ -78,8 +78,8 @@ def strategy(train_examples: int, stages: Sequence[str]) -> str:
     return "none"
 
 
-def order(model: nn.Module, image: jax.ShapeDtypeStruct) -> list[str]:
-    """The names of the network's outermost modules in the order in which they first run; shapes are traced only."""
+def order(model: nn.Module, shape: tuple[int, ...]) -> list[str]:
+    """The names of the network's outermost modules in the order in which they first run on images of `shape` "h w c"."""
     seen: dict[str, None] = {}
 
     def note(call: Any, arguments: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:
@@ -91,12 +91,15 @@ def order(model: nn.Module, image: jax.ShapeDtypeStruct) -> list[str]:
         with nn.intercept_methods(note):
             return model.init({"params": key, "dropout": key}, images, train=False)
 
-    jax.eval_shape(forward, jax.random.key(0), jax.ShapeDtypeStruct((1, *image.shape), jnp.float32))
+    jax.eval_shape(forward, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
     return list(seen)
 
 
-def frozen(cfg: TransferConfig, modules: Sequence[str], train_examples: int) -> Frozen:
-    """What of a network whose outermost modules are `modules`, in order, stays as it is. Raises `UserError`."""
+def frozen(cfg: TransferConfig, model: nn.Module, shape: tuple[int, ...], train_examples: int) -> Frozen:
+    """What of a network for images of `shape` "h w c" stays as it is. Raises `UserError`."""
+    if cfg.freeze == "none" and cfg.frozen_statistics != "all":
+        return Frozen()
+    modules = order(model, shape)
     weights = _frozen_weights(cfg, modules, train_examples)
     as_they_are = {"with_weights": weights, "all": frozenset(modules) - {HEAD}, "none": frozenset[str]()}
     return Frozen(weights, as_they_are[cfg.frozen_statistics])
