@@ -21,6 +21,7 @@ from research.errors import Preempted, RunFailed, UserError, nearest, unknown
 if TYPE_CHECKING:
     from research.sweeps.plan import Planned
     from research.sweeps.study import Study
+    from research.training.trained import Trained
 
 
 class _Parser(argparse.ArgumentParser):
@@ -115,6 +116,49 @@ def evaluate(words: argparse.Namespace, rest: list[str]) -> None:
     values = training.evaluate(words.workdir, checkpoint=words.checkpoint, dataset=words.dataset)
     numbers = {key: value for key, value in values.items() if not isinstance(value, list)}
     print(json.dumps(record.finite(numbers), indent=2))
+
+
+def predict(words: argparse.Namespace, rest: list[str]) -> None:
+    """Class names and probabilities for image files."""
+    trained = _trained(words)
+    from research.training.trained import predict as predicted
+
+    found = predicted(trained, words.files, top=words.top)
+    if words.json:
+        print(json.dumps([{"file": p.file, "classes": [list(c) for c in p.classes]} for p in found], indent=2))
+        return
+    for prediction in found:
+        print(prediction.file)
+        for name, probability in prediction.classes:
+            print(f"  {probability:.4f}  {name}")
+
+
+def export(words: argparse.Namespace, rest: list[str]) -> None:
+    """The network as one file of StableHLO, weights and normalisation inside, that needs none of this code."""
+    from research.training import export as exporting
+
+    exporting.check_target(words.out)
+    exporting.export(_trained(words), words.out)
+    print(f"{words.out}.json\n{words.out}")
+
+
+def explain(words: argparse.Namespace, rest: list[str]) -> None:
+    """Grad-CAM: where in an image the network finds what speaks for a class, as a picture; its path is the last line."""
+    from pathlib import Path
+
+    from research.analysis import explain as explaining
+
+    trained = _trained(words)
+    out = words.out or Path(words.workdir, "explain", f"{Path(words.image).stem}.png")
+    seen = explaining.explain(trained, words.image, out, layer=words.layer, class_name=words.class_name)
+    print(f"{seen.class_name}, probability {seen.probability:.4f}, at {seen.layer}\n{seen.path}")
+
+
+def _trained(words: argparse.Namespace) -> "Trained":
+    _backend()
+    from research.training import trained
+
+    return trained.load(words.workdir, checkpoint=words.checkpoint)
 
 
 def study(words: argparse.Namespace, rest: list[str]) -> None:
@@ -280,9 +324,22 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     v.add_argument("config", metavar="CONFIG", help="NAME, NAME:VARIANT, a path to such a file, or a run's config.json")
     v.add_argument("--workdir", metavar="DIR")
     v = verb("eval", evaluate, "launch.py eval --workdir DIR [--checkpoint best|last|STEP] [--dataset NAME]")
-    v.add_argument("--workdir", metavar="DIR", required=True)
-    v.add_argument("--checkpoint", default="best", metavar="WHICH")
+    _of_run(v)
     v.add_argument("--dataset", metavar="NAME")
+    v = verb("predict", predict, "launch.py predict --workdir DIR [--checkpoint WHICH] [--top N] [--json] FILE ...")
+    v.add_argument("files", nargs="+", metavar="FILE", help="images")
+    v.add_argument("--top", type=int, default=5, metavar="N", help="classes shown")
+    v.add_argument("--json", action="store_true")
+    _of_run(v)
+    v = verb("export", export, "launch.py export --workdir DIR [--checkpoint WHICH] --out FILE")
+    v.add_argument("--out", metavar="FILE", required=True)
+    _of_run(v)
+    v = verb("explain", explain, "launch.py explain --workdir DIR --image FILE [--layer L] [--class NAME] [--out FILE]")
+    v.add_argument("--image", metavar="FILE", required=True)
+    v.add_argument("--layer", metavar="L", help="path of a module with maps; default: the last stage")
+    v.add_argument("--class", dest="class_name", metavar="NAME", help="default: the likeliest")
+    v.add_argument("--out", metavar="FILE", help="default: DIR/explain/IMAGE.png")
+    _of_run(v)
     v = verb("study", study, "launch.py study NAME [--scale S] [--filter GLOB] [--dry-run [--json]] --workdir DIR")
     v.add_argument("name", metavar="NAME", help="a name of `launch.py list studies`, or a path to a study's file")
     v.add_argument("--scale", metavar="S", help="smoke, small or full; default: the study's first")
@@ -301,6 +358,12 @@ def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     v.add_argument("folder", metavar="DIR")
     v.add_argument("--json", action="store_true")
     return parser, made
+
+
+def _of_run(verb: argparse.ArgumentParser) -> None:
+    """What every verb that uses a trained run takes."""
+    verb.add_argument("--workdir", metavar="DIR", required=True)
+    verb.add_argument("--checkpoint", default="best", metavar="WHICH", help="best, last or a step")
 
 
 def _runs(verb: argparse.ArgumentParser) -> None:

@@ -36,15 +36,11 @@ class Weights:
     """
 
     variant: str
-    reference: Reference
+    source: str
     variables: dict[str, Any]
     fields: dict[str, Any]
+    preprocessing: Preprocessing
     has_head: bool = True
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What images must have gone through."""
-        return self.reference.preprocessing
 
     def model(self, **fields: Any) -> nn.Module:
         """The module that these variables are of. Raises `UserError`."""
@@ -108,8 +104,9 @@ def load(variant: str, path: str | Path, *, source: str | None = None, head: boo
         except UserError as error:
             refusals.append(error)
             continue
+        made = _nested(converted, shapes, head=head)
         fields = dict(reference.fields)  # the number of classes is whoever uses them's to say
-        return Weights(variant, reference, _nested(converted, shapes, head=head), fields, head)
+        return Weights(variant, reference.source, made, fields, reference.preprocessing, head)
     raise min(refusals, key=lambda refusal: len(str(refusal)))
 
 

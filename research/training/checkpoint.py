@@ -26,6 +26,13 @@ class Damaged(RuntimeError):
     """A checkpoint exists but does not read back as the state it was made from."""
 
 
+def _weights(state: PyTree) -> dict[str, PyTree]:
+    """Parameters and batch statistics of a state, or of the dictionary it is read back as; averaged if there are."""
+    held = state if isinstance(state, dict) else {key: getattr(state, key) for key in ("params", "batch_stats", "ema")}
+    chosen = held.get("ema") or held
+    return {"params": chosen["params"], "batch_stats": chosen.get("batch_stats") or {}}
+
+
 class Checkpoints:
     """The checkpoints of one run folder. `higher_is_better` says which metric value is best."""
 
@@ -59,7 +66,9 @@ class Checkpoints:
             return
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            progress=ocp.args.JsonSave({**progress, "digest": states.digest(state)}),
+            progress=ocp.args.JsonSave(
+                {**progress, "digest": states.digest(state), "weights_digest": states.digest(_weights(state))}
+            ),
         )
         saved = self._manager.save(step, args=items, metrics=None if metric is None else {"value": metric})
         if not saved:
@@ -77,9 +86,25 @@ class Checkpoints:
         except Exception as error:  # a damaged file surfaces as one of at least six exception types
             raise Damaged(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
         progress = dict(restored["progress"] or {})
+        progress.pop("weights_digest", None)
         if progress.pop("digest", None) != states.digest(restored["state"]):
             raise Damaged(f"checkpoint {step} is damaged: its digest does not match its state")
         return restored["state"], progress
+
+    def weights(self, step: int) -> dict[str, PyTree]:
+        """{"params", "batch_stats"} of one checkpoint as NumPy arrays: the averaged ones where there are such.
+
+        Raises `UserError` where it is damaged.
+        """
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
+        try:
+            restored = self._manager.restore(step, args=items)
+            found = _weights(restored["state"])
+        except Exception as error:  # a damaged file surfaces as one of at least six exception types
+            raise UserError(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
+        if (restored["progress"] or {}).get("weights_digest") != states.digest(found):
+            raise UserError(f"checkpoint {step} is damaged: its digest does not match its weights")
+        return found
 
     def restore_latest(self, like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
         """State and progress of the newest sound checkpoint, or None where there is none at all.

@@ -3,15 +3,17 @@
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from research import data
 from research.sweeps import identity
-from research.training import parallel
+from research.training import parallel, transfer
 from research.training.resolve import Resolved
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "grain")
@@ -27,8 +29,8 @@ def _git(*words: str) -> str | None:
     return done.stdout.strip()
 
 
-def describe(resolved: Resolved) -> dict[str, Any]:
-    """The environment of a run about to start, as JSON values."""
+def describe(resolved: Resolved, normalisation: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment of a run about to start, as JSON values; `normalisation` has `mean` and `std` of its images."""
     cfg = resolved.config
     status = _git("status", "--porcelain")
     return {
@@ -48,4 +50,17 @@ def describe(resolved: Resolved) -> dict[str, Any]:
         "git_dirty": None if status is None else bool(status),
         "code_digest": identity.code_digest(cfg),
         "dataset_fingerprint": data.fingerprint(cfg.data),
+        "weights_digest": transfer.weights_digest(cfg),
+        "network": {
+            "fields": {"num_classes": resolved.task.num_outputs, **transfer.model_fields(cfg)},
+            "higher_is_better": resolved.task.higher_is_better,
+        },
+        "images": {
+            "shape": list(resolved.info.shape),
+            "crop_fraction": resolved.data.crop_fraction or 1.0,
+            "mean": np.asarray(normalisation["mean"]).tolist(),
+            "std": np.asarray(normalisation["std"]).tolist(),
+            "class_names": list(resolved.info.class_names),
+            "multi_label": resolved.info.multi_label,
+        },
     }

@@ -207,7 +207,9 @@ class _Run:
                 self.state, measures = self.train_step(self.state, self.resident, feed, rate)
             measured.append((done, measures))
             if done == self.start + 1:  # while the device takes the first step
-                record.write_json(self.workdir / ENVIRONMENT, environment.describe(self.resolved))
+                record.write_json(
+                    self.workdir / ENVIRONMENT, environment.describe(self.resolved, self.pipeline.resident)
+                )
             logging_due, eval_due = self._due(self.resolved.log_every, done), self._due(self.resolved.eval_every, done)
             stop = self.asked.is_set()
             save_due = self._due(self.resolved.save_every, done) or stop
@@ -218,7 +220,7 @@ class _Run:
                 self._log_training(done, (done - logged[0]) * batch / max(seconds, 1e-9))
                 logged, self._idle = (done, time.perf_counter()), 0.0
             paused = time.perf_counter()
-            with self._reading(done, measured):
+            with self._reading(done, measured, save=False):  # a checkpoint here would be one without its evaluation
                 metric = self._evaluate(done) if eval_due else None
             if save_due or self._is_best(done) or self._is_stale():
                 self._tick()
@@ -228,20 +230,25 @@ class _Run:
                 self._preempt(done)
 
     @contextlib.contextmanager
-    def _reading(self, done: int, measured: Iterable[tuple[int, step.Measures]]) -> Iterator[None]:
-        """Takes the end of the reading processes for the signal that it is, where one went to the whole group."""
+    def _reading(
+        self, done: int, measured: Iterable[tuple[int, step.Measures]], *, save: bool = True
+    ) -> Iterator[None]:
+        """Takes the end of the reading processes for the signal that it is, where one went to the whole group.
+
+        Without `save` the run goes on from the checkpoint before: what was being read for is then done again.
+        """
         try:
             yield
         except RunFailed:
             if self.asked.is_set():
                 for earlier in measured:
                     self._check(*earlier)
-                self._preempt(done)
+                self._preempt(done, save=save)
             raise
 
-    def _preempt(self, done: int) -> NoReturn:
-        """Save what there is after `done` steps, say so, and end."""
-        if done > self.start:
+    def _preempt(self, done: int, *, save: bool = True) -> NoReturn:
+        """Save what there is after `done` steps (or leave it at the last checkpoint), say so, and end."""
+        if save and done > self.start:
             self._tick()
             self.checkpoints.save(done, self.state, self.progress)
         self.checkpoints.wait()

@@ -75,6 +75,15 @@ def matmul_precision(cfg: Config) -> AbstractContextManager[None]:
     return jax.default_matmul_precision(None if cfg.precision.matmul == "default" else cfg.precision.matmul)
 
 
+def compute_type(cfg: Config) -> dict[str, Any]:
+    """The field of the network that says in what type it computes, if it has one. Raises `UserError`."""
+    if "dtype" in models.fields(cfg.model.name):
+        return {"dtype": _COMPUTE[cfg.precision.compute]}
+    if cfg.precision.compute != "float32":
+        raise UserError(f"model {cfg.model.name} has no field dtype; precision.compute must be float32")
+    return {}
+
+
 def build_model(cfg: Config, *, num_classes: int) -> nn.Module:
     """The network of `cfg`, before any device layout. Raises `UserError`."""
     known = models.fields(cfg.model.name)
@@ -82,10 +91,7 @@ def build_model(cfg: Config, *, num_classes: int) -> nn.Module:
         raise UserError(
             f"model {cfg.model.name} has no field num_classes; expected one, with __call__(images, *, train)"
         )
-    dtype = {"dtype": _COMPUTE[cfg.precision.compute]} if "dtype" in known else {}
-    if not dtype and cfg.precision.compute != "float32":
-        raise UserError(f"model {cfg.model.name} has no field dtype; precision.compute must be float32")
-    return models.create(cfg.model.name, num_classes=num_classes, **dtype, **transfer.model_fields(cfg))
+    return models.create(cfg.model.name, num_classes=num_classes, **compute_type(cfg), **transfer.model_fields(cfg))
 
 
 def resolve(cfg: Config) -> Resolved:

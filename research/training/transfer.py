@@ -7,6 +7,7 @@ dropout nor, by default, batch statistics move in them, and no gradient is compu
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from research import config as configs
 from research import pretrained
 from research.config import Config, DataConfig, TransferConfig
 from research.errors import UserError, unknown
 from research.pretrained import HEAD
+from research.training import record
+from research.training.checkpoint import Checkpoints
 from research.training.step import Frozen
 
 PyTree = Any
@@ -31,13 +35,46 @@ def weights_of(cfg: Config) -> pretrained.Weights | None:
     """The weights that `cfg` starts from; None: a random start. Read once. Raises `UserError`."""
     if cfg.transfer.weights is None:
         return None
-    file = pretrained.locate(cfg.transfer.weights)
-    return _read(cfg.model.name, file, cfg.transfer.source, file.stat().st_mtime_ns if file.exists() else 0)
+    place = pretrained.locate(cfg.transfer.weights)
+    return _read(cfg.model.name, place, cfg.transfer.source, place.stat().st_mtime_ns if place.exists() else 0)
 
 
 @functools.lru_cache(maxsize=2)
-def _read(variant: str, file: Path, source: str | None, modified: int) -> pretrained.Weights:
-    return pretrained.load(variant, file, source=source)
+def _read(variant: str, place: Path, source: str | None, modified: int) -> pretrained.Weights:
+    return _of_run(variant, place) if place.is_dir() else pretrained.load(variant, place, source=source)
+
+
+def _of_run(variant: str, folder: Path) -> pretrained.Weights:
+    """The best checkpoint's weights of a run of ours. Raises `UserError`: no run there, or one of another network."""
+    cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
+    if cfg.model.name != variant:
+        raise UserError(f"transfer.weights {str(folder)!r} is a run of {cfg.model.name}; expected one of {variant}")
+    described = record.read_json(folder / record.ENVIRONMENT)
+    network, images = described["network"], described["images"]
+    higher = network["higher_is_better"]
+    checkpoints = Checkpoints(folder, cfg.checkpointing, higher_is_better=higher, read_only=True)
+    return pretrained.Weights(
+        variant=variant,
+        source=str(folder),
+        variables=checkpoints.weights(checkpoints.find("best")),
+        fields={key: value for key, value in network["fields"].items() if key != "num_classes"},
+        preprocessing=pretrained.Preprocessing(
+            size=images["shape"][0],
+            crop_fraction=images["crop_fraction"],
+            mean=tuple(images["mean"]),
+            std=tuple(images["std"]),
+        ),
+    )
+
+
+def weights_digest(cfg: Config) -> str | None:
+    """sha256 (hex) of the file that `cfg` starts from; None where there is none. Raises `UserError`."""
+    if cfg.transfer.weights is None:
+        return None
+    place = pretrained.locate(cfg.transfer.weights)
+    if place.is_dir():
+        return record.read_json(place / record.SUMMARY)["params_digest"]
+    return hashlib.sha256(place.read_bytes()).hexdigest()
 
 
 def data_config(cfg: Config) -> DataConfig:
@@ -54,7 +91,7 @@ def data_config(cfg: Config) -> DataConfig:
         asked,
         resolution=size,
         crop_fraction=given.crop_fraction if asked.crop_fraction is None else asked.crop_fraction,
-        channels=asked.channels or 3,
+        channels=asked.channels or (1 if len(given.mean) == 1 else 3),
         mean=given.mean if asked.mean is None else asked.mean,
         std=given.std if asked.std is None else asked.std,
     )
@@ -79,7 +116,7 @@ def strategy(train_examples: int, stages: Sequence[str]) -> str:
 
 
 def order(model: nn.Module, shape: tuple[int, ...]) -> list[str]:
-    """The names of the network's outermost modules in the order in which they first run on images of `shape` "h w c"."""
+    """Names of the network's outermost modules, in the order in which they first run on images of `shape` "h w c"."""
     seen: dict[str, None] = {}
 
     def note(call: Any, arguments: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:

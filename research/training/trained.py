@@ -1,0 +1,124 @@
+"""A run's network as its folder keeps it: no data set is needed to use it, and no weights that it started from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from flax import linen as nn
+from jaxtyping import Array, Float, UInt8
+
+from research import config as configs
+from research import models
+from research.config import Config
+from research.data import transforms
+from research.errors import UserError
+from research.training import record, resolve
+from research.training.checkpoint import Checkpoints
+
+PyTree = Any
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and what it expects of images: of `shape` "h w c", less `mean` and over `std` (0 to 255)."""
+
+    config: Config
+    model: nn.Module
+    variables: PyTree
+    step: int
+    shape: tuple[int, int, int]
+    mean: Float[np.ndarray, " c"]
+    std: Float[np.ndarray, " c"]
+    class_names: tuple[str, ...]
+    multi_label: bool
+
+    def fitted(self, file: str | Path) -> UInt8[np.ndarray, "h w c"]:
+        """An image file as the network's images were made. Raises `UserError`: no such file, no image."""
+        path = epath.Path(file)
+        if not path.is_file():
+            raise UserError(f"image {str(file)!r} does not exist")
+        height, width, channels = self.shape
+        image = transforms.decode(path.read_bytes(), channels, str(file))
+        if image.shape[:2] == (height, width):
+            return image
+        if height != width:
+            raise UserError(f"{file} is {image.shape[0]}x{image.shape[1]}; expected {height}x{width}")
+        if self.config.data.fit == "pad":
+            return transforms.pad(image, height)
+        return transforms.resize(image, height, self.crop_fraction)
+
+    crop_fraction: float = 1.0
+
+    def normalised(self, images: Array) -> Float[Array, "b h w c"]:
+        """Images uint8 as the network sees them."""
+        return transforms.normalise(images.astype(jnp.float32), jnp.asarray(self.mean), jnp.asarray(self.std))
+
+    def logits(self, images: Array) -> Float[Array, "b k"]:
+        """Class scores of images uint8 "b h w c"."""
+        with resolve.matmul_precision(self.config):
+            return self.model.apply(self.variables, self.normalised(images), train=False)  # type: ignore[return-value]
+
+    def probabilities(self, images: Array) -> Float[Array, "b k"]:
+        """Of one class per image (softmax), or of each class by itself (sigmoid) where images have several."""
+        logits = self.logits(images)
+        return jax.nn.sigmoid(logits) if self.multi_label else jax.nn.softmax(logits)
+
+
+def load(workdir: epath.PathLike, *, checkpoint: str = "best") -> Trained:
+    """The network of a checkpoint (`best`, `last` or a step) of a run folder; averaged weights where the run kept them.
+
+    Raises `UserError`: no run there, no such checkpoint, or one that is damaged.
+    """
+    folder = epath.Path(workdir)
+    cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
+    described = record.read_json(folder / record.ENVIRONMENT)
+    if not isinstance(described, dict) or "network" not in described:
+        raise UserError(f"{folder / record.ENVIRONMENT} does not say how images were prepared; train the run anew")
+    network, images = described["network"], described["images"]
+    checkpoints = Checkpoints(folder, cfg.checkpointing, higher_is_better=network["higher_is_better"], read_only=True)
+    at = checkpoints.find(checkpoint)
+    variables = checkpoints.weights(at)
+    model = models.create(cfg.model.name, **network["fields"], **resolve.compute_type(cfg))
+    return Trained(
+        config=cfg,
+        model=model,
+        variables={key: tree for key, tree in variables.items() if tree},
+        step=at,
+        shape=tuple(images["shape"]),
+        mean=np.array(images["mean"], np.float32),
+        std=np.array(images["std"], np.float32),
+        class_names=tuple(images["class_names"]),
+        multi_label=images["multi_label"],
+        crop_fraction=images["crop_fraction"],
+    )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of a file: (class name, probability), the likeliest first."""
+
+    file: str
+    classes: tuple[tuple[str, float], ...]
+
+
+def predict(trained: Trained, files: Sequence[str], *, top: int = 5, batch_size: int = 32) -> list[Prediction]:
+    """The `top` likeliest classes of each image file. Raises `UserError` before anything is compiled."""
+    images = [trained.fitted(file) for file in files]
+    forward = jax.jit(trained.probabilities)
+    found = []
+    for start in range(0, len(images), batch_size):
+        batch = np.stack(images[start : start + batch_size])
+        padded = np.concatenate(
+            [batch, np.zeros((min(batch_size, len(images)) - len(batch), *trained.shape), np.uint8)]
+        )
+        found += list(np.asarray(forward(padded))[: len(batch)])
+    count = min(top, len(trained.class_names))
+    return [
+        Prediction(file, tuple((trained.class_names[k], float(p[k])) for k in np.argsort(-p, kind="stable")[:count]))
+        for file, p in zip(files, found, strict=True)
+    ]
