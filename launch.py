@@ -143,7 +143,7 @@ def export(words: argparse.Namespace, rest: list[str]) -> None:
 
 
 def explain(words: argparse.Namespace, rest: list[str]) -> None:
-    """Grad-CAM: where in an image the network finds what speaks for a class, as a picture; its path is the last line."""
+    """Grad-CAM: where in an image the network finds what speaks for a class; the picture's path is the last line."""
     from pathlib import Path
 
     from research.analysis import explain as explaining

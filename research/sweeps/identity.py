@@ -41,7 +41,12 @@ def identity(config_digest: str, code_digest: str, data_fingerprint: str) -> Run
 
 def run_identity(config: Config) -> RunIdentity:
     """The identity of the run of `config`. Raises `UserError`: unknown model or loss, own file or data not there."""
-    return identity(digest_of_config(config), code_digest(config), _fingerprint(config.data))
+    fingerprint = _fingerprint(config.data)
+    if config.transfer.weights is not None:
+        from research.training import transfer  # here, as digests of code alone need no jax
+
+        fingerprint = f"{fingerprint} {transfer.weights_digest(config)}"
+    return identity(digest_of_config(config), code_digest(config), fingerprint)
 
 
 @functools.lru_cache(maxsize=64)
@@ -53,13 +58,13 @@ def _fingerprint(config: DataConfig) -> str:
 
 def code_digest(config: Config) -> str:
     """Digest (hex) of the code that can change the numbers of the run of `config`. Raises `UserError`."""
-    return _code_digest(config.model.name, config.task.name, config.task.loss)
+    return _code_digest(config.model.name, config.task.name, config.task.loss, config.transfer.weights is not None)
 
 
 @functools.lru_cache(maxsize=1024)
-def _code_digest(model: str, task: str, loss: str) -> str:
+def _code_digest(model: str, task: str, loss: str, transfer: bool) -> str:
     """Computed once per process: a file edited while a sweep runs is not the code that this process has loaded."""
-    return files_digest(_files(model, task, loss, PROJECT))
+    return files_digest(_files(model, task, loss, transfer, PROJECT))
 
 
 def files_digest(files: Iterable[Path], *, root: Path = PROJECT) -> str:
@@ -76,15 +81,20 @@ def code_files(config: Config, *, root: Path = PROJECT) -> list[Path]:
 
     Raises `UserError` for a model the catalogue does not know, or an own file that cannot be loaded.
     """
-    return sorted(_files(config.model.name, config.task.name, config.task.loss, root))
+    return sorted(
+        _files(config.model.name, config.task.name, config.task.loss, config.transfer.weights is not None, root)
+    )
 
 
-def _files(model: str, task: str, loss: str, root: Path) -> set[Path]:
+def _files(model: str, task: str, loss: str, transfer: bool, root: Path) -> set[Path]:
     own = [_own_file(name, kind) for name, kind in ((model, "model"), (loss, "loss")) if catalogue.is_path(name)]
     roots = [root, *(file.parent for file in own)]
     chosen = [ENTRY, f"research.tasks.{task}"]
     if not catalogue.is_path(model):
-        chosen.append(_model_module(model))
+        family = _model_module(model)
+        chosen.append(family)
+        if transfer:
+            chosen.append(family.replace("research.models.", "research.pretrained.references."))
     if not catalogue.is_path(loss):
         chosen.append(f"research.losses.{loss}")
     waiting = [*own, *(file for name in chosen for file in _locate(name, roots))]

@@ -80,9 +80,10 @@ def known_data(config: Config) -> Data:
     that nobody knows.
     """
     from research import data, models
+    from research.training import transfer
 
     try:
-        info = data.info(config.data)
+        info = data.info(transfer.data_config(config))
     except UserError as error:
         if config.data.path is not None or config.data.name not in data.names() or _is_here(config.data.name):
             raise error
@@ -109,11 +110,13 @@ def counts(config: Config, data: Data) -> dict[str, int]:
     from research import data as datasets
     from research import models
     from research.scaling import complexity
+    from research.training import transfer
 
-    models.check_input(config.model.name, data.shape, **dict(config.model.options))
+    fields = transfer.model_fields(config)
+    models.check_input(config.model.name, data.shape, **fields)
     datasets.check_batch_size(config.data, data.train_examples)
     num_classes = config.model.num_classes or data.num_classes
-    model = models.create(config.model.name, num_classes=num_classes, **config.model.options)
+    model = models.create(config.model.name, num_classes=num_classes, **fields)
     cost = complexity.count(model, (1, *data.shape))
     return {"macs": cost.macs, "params": cost.params, "activations": cost.activations}
 
