@@ -3,11 +3,13 @@
     python tools/parity.py torchvision/resnet18 --variant resnet18 --resolution 64
     python tools/parity.py timm/resnetv2_50 --variant resnetv2_50 --resolution 64 --train
     python tools/parity.py --again FOLDER
+    python tools/parity.py --files
 
 Runs where PyTorch, torchvision and timm are installed (`make parity` sets that up), and needs nothing of ours but
 `research/testing/named_weights.py`. Writes one small file per network into tests/pretrained/parity/, which
 tests/pretrained/test_parity.py compares with our variant; `--again` computes every file there anew into FOLDER.
-With `--train` also one training step's loss, gradient and batch statistics.
+With `--train` also one training step's loss, gradient and batch statistics. `--files` writes the small files that
+tests/pretrained/test_files.py reads, in both of PyTorch's formats.
 """
 
 import argparse
@@ -105,6 +107,21 @@ def run(case: dict) -> dict:
     return made
 
 
+def write_files(folder: Path) -> None:
+    """A small state dict as PyTorch writes it: now, before 1.6, in bfloat16, and wrapped by a training script."""
+    folder.mkdir(exist_ok=True)
+    model = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.Linear(3, 2))
+    with torch.no_grad():
+        fill(model)
+    state = model.state_dict()
+    state["view"] = state["0.weight"].permute(2, 3, 1, 0)[1:]  # shares its numbers, and not contiguous
+    torch.save(state, folder / "zip.pth")
+    torch.save(state, folder / "legacy.pth", _use_new_zipfile_serialization=False)
+    half = {f"module.{key}": value.bfloat16() for key, value in state.items()}
+    torch.save({"epoch": 3, "state_dict": half, "arguments": {"rate": 0.1}}, folder / "wrapped.pth")
+    torch.save(model, folder / "module.pth")
+
+
 def main() -> None:
     """Write the cases named on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -114,7 +131,10 @@ def main() -> None:
     parser.add_argument("--option", action="append", default=[], help="KEY=JSON of the reference's constructor")
     parser.add_argument("--train", action="store_true")
     parser.add_argument("--again", metavar="FOLDER")
+    parser.add_argument("--files", action="store_true")
     words = parser.parse_args()
+    if words.files:
+        return write_files(FIXTURES.parent / "files")
     if words.again:
         cases = [json.loads(file.read_text()) for file in sorted(FIXTURES.glob("*.json"))]
         cases = [case | {"train": "trained" in case} for case in cases]

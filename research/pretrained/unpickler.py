@@ -113,6 +113,13 @@ class Array:
         return self.value
 
 
+def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> Array:
+    """What NumPy writes from pickle's protocol 5 on."""
+    made = Array()
+    made.__setstate__((1, shape, dtype, order == "F", bytes(data)))
+    return made
+
+
 def _scalar(dtype: Any, data: Any = b"") -> Array:
     made = Array()
     made.__setstate__((1, (), dtype, False, data))
@@ -129,6 +136,8 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any] | type] = {
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "_reconstruct"): Array,
     ("numpy._core.multiarray", "_reconstruct"): Array,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
+    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
 }
