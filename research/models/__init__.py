@@ -181,5 +181,6 @@ def check_input(name: str, input_shape: tuple[int, ...], **fields: Any) -> None:
     rank = len(found.input_shape)
     if len(input_shape) != rank:
         raise UserError(f"model {name} takes examples with {rank} axes, the last one channels; got shape {input_shape}")
-    minimum = getattr(create(name, **fields), "minimum", found.minimum)
+    classes = {"num_classes": found.num_classes} if "num_classes" in _fields(found.build) else {}
+    minimum = getattr(create(name, **classes | fields), "minimum", found.minimum)
     require_resolution(f"model {name}", input_shape[:-1], minimum)
