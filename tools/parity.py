@@ -91,6 +91,22 @@ def train(model: torch.nn.Module, inputs: torch.Tensor) -> dict:
     }
 
 
+def multiply_adds(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[int, torch.Tensor]:
+    """Multiply-adds of the convolutions and dense layers for one image, and the outputs for all."""
+    counted = 0
+
+    def add(module: torch.nn.Module, _: tuple, output: torch.Tensor) -> None:
+        nonlocal counted
+        counted += output.numel() // len(inputs) * module.weight[0].numel()
+
+    kinds = (torch.nn.Conv2d, torch.nn.Linear)
+    hooks = [module.register_forward_hook(add) for module in model.modules() if isinstance(module, kinds)]
+    outputs = model(inputs)
+    for hook in hooks:
+        hook.remove()
+    return counted, outputs
+
+
 def run(case: dict) -> dict:
     """The case with what the reference computes."""
     torch.manual_seed(0)
@@ -99,9 +115,13 @@ def run(case: dict) -> dict:
         sizes = fill(model)
     inputs = torch.from_numpy(named_weights.images(BATCH, case["resolution"]).transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
-        logits = model.eval()(inputs)
+        macs, logits = multiply_adds(model.eval(), inputs)
     made = {key: case[key] for key in ("source", "name", "variant", "options", "resolution")}
-    made |= {"signature": named_weights.signature(sizes), "logits": [shown(row.numpy()) for row in logits]}
+    made |= {
+        "macs": macs,
+        "signature": named_weights.signature(sizes),
+        "logits": [shown(row.numpy()) for row in logits],
+    }
     if case["train"]:
         made["trained"] = train(model, inputs)
     return made

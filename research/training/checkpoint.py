@@ -9,6 +9,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as managers
@@ -99,7 +101,7 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
         try:
             restored = self._manager.restore(step, args=items)
-            found = _weights(restored["state"])
+            found = jax.tree.map(np.asarray, _weights(restored["state"]))
         except Exception as error:  # a damaged file surfaces as one of at least six exception types
             raise UserError(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
         if (restored["progress"] or {}).get("weights_digest") != states.digest(found):

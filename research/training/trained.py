@@ -87,7 +87,7 @@ def load(workdir: epath.PathLike, *, checkpoint: str = "best") -> Trained:
     return Trained(
         config=cfg,
         model=model,
-        variables={key: tree for key, tree in variables.items() if tree},
+        variables={key: jax.tree.map(jnp.asarray, tree) for key, tree in variables.items() if tree},
         step=at,
         shape=tuple(images["shape"]),
         mean=np.array(images["mean"], np.float32),

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -182,6 +183,8 @@ def start(variables: PyTree, weights: pretrained.Weights, *, keep_head: bool) ->
                     "they were trained with"
                 )
         merged[collection] = unflatten_dict(
-            {path: jnp.asarray(given[path]) if path in taken else leaf for path, leaf in fresh.items()}, sep="/"
+            # Copies: the step that consumes them would delete what is read once for all runs of this process.
+            {path: np.array(given[path]) if path in taken else leaf for path, leaf in fresh.items()},
+            sep="/",
         )
     return merged

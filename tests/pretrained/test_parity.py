@@ -18,6 +18,7 @@ from flax import linen as nn
 from flax.traverse_util import unflatten_dict
 
 from research import models, pretrained
+from research.scaling import complexity
 from research.testing import named_weights
 from research.testing.model_laws import QUICK, paths
 
@@ -57,6 +58,8 @@ def test_logits_are_those_of_the_reference(name):
     case = CASES[name]
     model, variables, images, signature = prepared(case)
     assert signature == case["signature"], "the reference has other arrays, or of other sizes"
+    layers = complexity.count(model, (1, *images.shape[1:])).layers
+    assert sum(layer.macs for layer in layers if layer.kind in ("convolution", "dense")) == case["macs"]
     evaluate = jax.jit(lambda v, x: model.apply(v, x, train=False), compiler_options=QUICK)
     logits = np.asarray(evaluate(variables, images))
     for ours, theirs in zip(logits, case["logits"], strict=True):
