@@ -36,7 +36,7 @@ from research.values import Count, Fraction, Natural, Positive
 MINIMUM = {"imagenet": 32, "cifar": 4}
 CONV = functools.partial(INCEPTION_CONV, use_bias=True)
 NORM = functools.partial(BatchNorm, epsilon=1e-3)
-POOL = Pool("max", stride=2, padding=0, ceil=True)
+POOL = Pool("max", stride=2, padding="SAME")  # at even sizes Caffe's, whose last window hangs over the end
 
 
 class Row(NamedTuple):

@@ -1,11 +1,23 @@
-"""Plain and residual networks for ImageNet.
+"""Plain, residual, wide and grouped residual networks for ImageNet.
 
 Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun: "Deep Residual Learning for Image Recognition", 2015,
 arXiv:1512.03385, table 1 and section 3.3 (plain twins), shortcut options of section 4.1 (table 3 compares A, B and C).
 
+Of the same table, with other 3x3 convolutions in the bottleneck:
+
+Saining Xie, Ross Girshick, Piotr Dollar, Zhuowen Tu, Kaiming He: "Aggregated Residual Transformations for Deep Neural
+Networks", 2016, arXiv:1611.05431, table 1 (figure 3 (c): grouped convolutions).
+Sergey Zagoruyko, Nikos Komodakis: "Wide Residual Networks", 2016, arXiv:1605.07146, table 7 (WRN-50-2-bottleneck).
+
+`groups` and `base_width` set these (`resnet50` with 32 and 4 is `resnext50_32x4d`): the middle of a bottleneck has
+groups x base_width channels where the stage's `width` is 64, and its output stays as wide.
+
 Deviations: `resnet50/101/152` stride on the 3x3 convolution, as fb.resnet.torch and torchvision do ("v1.5"); the
 paper's release strides on the first 1x1, which is `resnet50_v1` and so on. `plain50` is not in the paper: it is
-resnet50 without its shortcuts. The plain networks have batch normalisation, as in section 3.4.
+resnet50 without its shortcuts. The plain networks have batch normalisation, as in section 3.4. `wide_resnet101_2` is
+torchvision's, not the paper's. `zero_init_residual` is that of Goyal et al. 2017 (arXiv:1706.02677, section 5.1).
+
+Accuracies are torchvision's for its first weights (90 epochs, batch 256): of this very form, in one setting.
 """
 
 import functools
@@ -14,7 +26,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from research.models import Variant
+from research.models import Published, Variant
 from research.nn.blocks import BasicBlock, Bottleneck, Shortcut, check_stochastic_depth
 from research.nn.conv import Conv, Dtype
 from research.nn.layers import Activation, BatchNorm, Builder, fixed
@@ -38,6 +50,9 @@ def resnet(
     channel_divisor: Count = 8,
     stem: SmallImageStem = "imagenet",
     shortcut: Shortcut = "B",
+    groups: Count = 1,
+    base_width: Count = 64,
+    zero_init_residual: bool = False,
     stochastic_depth: Fraction = 0.0,
     conv: Builder = Conv,
     norm: Builder = BatchNorm,
@@ -49,6 +64,8 @@ def resnet(
     The multipliers scale every row, stem included; widths are then rounded to a multiple of `channel_divisor`.
     """
     check_stochastic_depth(stochastic_depth, shortcut)
+    # A basic block has no such middle: what groups would make of it is a wide one (Xie et al. 2016, section 3.3).
+    inner = {"groups": groups, "base_width": base_width} if (groups, base_width) != (1, 64) else {}
     strides = (1, 2, 2, 2)
     rows = enumerate(zip(blocks, strides, strict=True))
     stages = [Stage(count, width << doubling, stride) for doubling, (count, stride) in rows]
@@ -56,7 +73,7 @@ def resnet(
         stem_width=scale_width(width, width_multiplier, channel_divisor),
         stages=scale(stages, width=width_multiplier, depth=depth_multiplier, divisor=channel_divisor),
         num_classes=num_classes,
-        block=fixed(block, shortcut=shortcut),
+        block=fixed(block, shortcut=shortcut, zero_init=zero_init_residual, **inner),
         stem=STEMS[stem],
         conv=conv,
         norm=norm,
@@ -91,19 +108,53 @@ PLAIN = {
     "plain34": RESIDUAL["resnet34"],
     "plain50": RESIDUAL["resnet50"],
 }
+HE = ("He et al. 2015, table 1", "arXiv:1512.03385")
+XIE = ("Xie et al. 2016, table 1", "arXiv:1611.05431")
+ZAGORUYKO = ("Zagoruyko and Komodakis 2016, table 7", "arXiv:1605.07146")
+# Groups and base width of the 3x3 convolutions, and their source.
+MIDDLE = {
+    "resnext50_32x4d": (RESIDUAL["resnet50"], 32, 4, XIE),
+    "resnext101_32x8d": (RESIDUAL["resnet101"], 32, 8, XIE),
+    "wide_resnet50_2": (RESIDUAL["resnet50"], 1, 128, ZAGORUYKO),
+    "wide_resnet101_2": (RESIDUAL["resnet101"], 1, 128, ZAGORUYKO),
+}
+TOP1 = {
+    "resnet18": 69.758,
+    "resnet34": 73.314,
+    "resnet50": 76.130,
+    "resnet101": 77.374,
+    "resnet152": 78.312,
+    "resnext50_32x4d": 77.618,
+    "resnext101_32x8d": 79.312,
+    "wide_resnet50_2": 78.468,
+    "wide_resnet101_2": 78.848,
+}
+SETTING = "torchvision's documentation, IMAGENET1K_V1: one crop of 224 pixels"
+# What a plain network, and what basic blocks, leave nothing to set of.
+NO_RESIDUAL: dict[str, Any] = {"shortcut": "none", "stochastic_depth": 0.0, "zero_init_residual": False}
+NO_MIDDLE: dict[str, Any] = {"groups": 1, "base_width": 64}
 
 
-def _variant(row: Row, kind: str, **fixed: Any) -> Variant:
+def _variant(name: str, kind: str, row: Row, source: tuple[str, str] = HE, **fixed: Any) -> Variant:
+    middle = NO_MIDDLE if row.block is BasicBlock else {}
     return Variant(
-        build=functools.partial(resnet, block=row.block, blocks=row.blocks, **fixed),
+        build=functools.partial(resnet, block=row.block, blocks=row.blocks, **middle | fixed),
         input_shape=INPUT_SHAPE,
         num_classes=1000,
         minimum=TOTAL_STRIDE["imagenet"],
-        summary=f"{kind} network, {'-'.join(map(str, row.blocks))} blocks{row.note} (He et al. 2015, table 1)",
-        paper="arXiv:1512.03385",
+        summary=f"{kind} network, {'-'.join(map(str, row.blocks))} blocks{row.note} ({source[0]})",
+        paper=source[1],
+        published=Published(TOP1[name], SETTING) if name in TOP1 else None,
     )
 
 
-VARIANTS = {name: _variant(row, "residual") for name, row in RESIDUAL.items()} | {
-    name: _variant(row, "plain", shortcut="none", stochastic_depth=0.0) for name, row in PLAIN.items()
+def _middle(name: str, row: Row, groups: int, base_width: int, source: tuple[str, str]) -> Variant:
+    kind = f"residual ({groups} groups, base width {base_width})"
+    return _variant(name, kind, row, source, groups=groups, base_width=base_width)
+
+
+VARIANTS = {
+    **{name: _variant(name, "residual", row) for name, row in RESIDUAL.items()},
+    **{name: _middle(name, *row) for name, row in MIDDLE.items()},
+    **{name: _variant(name, "plain", row, **NO_RESIDUAL, **NO_MIDDLE) for name, row in PLAIN.items()},
 }

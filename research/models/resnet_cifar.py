@@ -68,13 +68,18 @@ def cifar_resnet(
     )
 
 
-def _variant(family: str, depth: int, **fixed: Any) -> Variant:
+def check_depth(family: str, depth: int, taken: tuple[int, ...] = ()) -> None:
+    """Raise `UserError` where `depth` is not 6n + 2; the message names the nearest that are not `taken`."""
     if depth < 8 or depth % 6 != 2:
         near = sorted(range(8, depth + 20, 6), key=lambda valid: abs(valid - depth))
-        close = [f"{family}{valid}" for valid in near if valid not in IMAGENET_DEPTHS][:2]
+        close = [f"{family}{valid}" for valid in near if valid not in taken][:2]
         raise UserError(
             f"unknown model '{family}{depth}': the depth must be 6n + 2, 8 at least; nearest: {', '.join(close)}"
         )
+
+
+def _variant(family: str, depth: int, **fixed: Any) -> Variant:
+    check_depth(family, depth, IMAGENET_DEPTHS)
     return Variant(
         build=functools.partial(cifar_resnet, depth=depth, **fixed),
         input_shape=INPUT_SHAPE,

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from research.nn.conv import Conv, Dtype, Padding, Sizes
 from research.nn.layers import Activation, BatchNorm, Builder, ConvNormAct, configured
+from research.nn.pooling import Padding as PoolPadding
 from research.nn.pooling import average_pool, max_pool
 
 # What the authors' release (github.com/tensorflow/models, slim) starts from; none of the papers says.
@@ -47,7 +48,7 @@ class Pool(NamedTuple):
 
     kind: Literal["max", "average"]
     stride: int = 1
-    padding: int = 1
+    padding: PoolPadding = 1
     window: int = 3
     ceil: bool = False
     count_padding: bool = False

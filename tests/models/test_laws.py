@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 from functools import cache
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,9 +17,9 @@ from research.testing.model_laws import Subject
 FILES = {name: file for file, module in catalogue.modules("research.models").items() for name in module.VARIANTS}
 
 
-def cut(name: str, blocks: int) -> nn.Module:
+def cut(name: str, blocks: int, **fields: Any) -> nn.Module:
     """The variant with at most `blocks` blocks in each stage, where it has stages."""
-    model = models.create(name)
+    model = models.create(name, **fields)
     if not (stages := getattr(model, "stages", None)):
         return model
     return model.clone(stages=tuple(dataclasses.replace(stage, blocks=min(blocks, stage.blocks)) for stage in stages))

@@ -11,8 +11,10 @@ import pytest
 
 from research.errors import UserError
 from research.nn.blocks import SHORTCUTS, BasicBlock, Bottleneck
-from research.nn.conv import Conv
+from research.nn.conv import Conv, convolve
 from research.nn.pooling import average_pool, global_average_pool, max_pool
+from research.nn.preactivation import PreActivationBlock, PreActivationBottleneck, PreActivationStage
+from research.nn.squeeze_excite import SqueezeExcite
 from research.nn.trunk import Stage, Trunk
 from research.testing.model_laws import fill
 
@@ -154,3 +156,114 @@ def test_bottleneck_strides_where_it_says(stride_on, middle):
     }
     assert shapes["conv1"] == (1, middle, middle, 4)
     assert shapes["conv3"] == (1, 4, 4, 16)
+
+
+class NoNorm(nn.Module):
+    use_running_average: bool = True
+    dtype: type = jnp.float32
+
+    def __call__(self, x):
+        return x
+
+
+def test_parameters_of_the_blocks_that_resnext_compares():
+    # Xie et al. 2016, section 3.3: 256 64 + 3 3 64 64 + 64 256 weights, and 32 (256 4 + 3 3 4 4 + 4 256).
+    assert count(traced(Bottleneck(64, norm=NoNorm), (1, 4, 4, 256), train=False)[1]) == 69_632
+    grouped = Bottleneck(64, groups=32, base_width=4, norm=NoNorm)
+    assert count(traced(grouped, (1, 4, 4, 256), train=False)[1]) == 70_144
+
+
+def test_a_grouped_bottleneck_is_a_sum_of_narrow_ones():
+    # Xie et al. 2016, figure 3: (a) and (c) are one function.
+    groups, depth = 4, 2
+    block = Bottleneck(8, groups=groups, base_width=depth * 64 // 8, expansion=1, norm=NoNorm)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 5, 8)), jnp.float32)
+    variables = fill(traced(block, x.shape, train=False)[1])
+    first, second, third = (variables["params"][name]["kernel"] for name in ("conv1", "conv2", "conv3"))
+    paths = []
+    for start in range(0, groups * depth, depth):
+        own = slice(start, start + depth)
+        y = nn.relu(convolve(x, first[..., own]))
+        paths.append(convolve(nn.relu(convolve(y, second[..., own])), third[..., own, :]))
+    # Sums of some tens of float32 products of order one, in another order.
+    np.testing.assert_allclose(block.apply(variables, x, train=False), nn.relu(x + sum(paths)), atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [BasicBlock, functools.partial(Bottleneck, expansion=1)])
+def test_a_block_whose_last_norm_starts_at_zero_starts_as_its_shortcut(block):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 5, 4)), jnp.float32)
+    y, _ = block(4, zero_init=True).init_with_output(jax.random.key(0), x, train=True)
+    assert np.array_equal(y, nn.relu(x))
+
+
+def test_squeeze_and_excitation_by_hand():
+    x = jnp.array([[1, 10], [3, 30]], jnp.float32)[None]  # two pixels of two channels, whose means are 2 and 20
+    params = {
+        "reduce": {"kernel": jnp.array([[1.0], [-0.05]]), "bias": jnp.array([0.5])},  # 2 - 1 + 0.5 = 1.5
+        "expand": {"kernel": jnp.array([[2.0, -2.0]]), "bias": jnp.array([-3.0, 3.0])},  # 0 and 0
+    }
+    module = SqueezeExcite(1)
+    np.testing.assert_array_equal(module.apply({"params": params}, x), x / 2)
+    params["expand"]["bias"] = jnp.array([-1e9, 1e9])  # one gate shut, one open
+    np.testing.assert_array_equal(module.apply({"params": params}, x), x * jnp.array([[[0.0, 1.0]]]))
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck, PreActivationBlock, PreActivationBottleneck])
+def test_excitation_weights_the_residual_and_not_the_shortcut(block):
+    def halved(channels, *, dtype, name):
+        return Conv(channels, 1, groups=channels, kernel_init=nn.initializers.constant(0.5), dtype=dtype, name=name)
+
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 5, 8)), jnp.float32)
+    options = {"shortcut": "A", "act": lambda x: x}
+    options |= {"expansion": 1} if "expansion" in block.__dataclass_fields__ else {}
+    variables = fill(traced(block(8, **options), x.shape, train=False)[1])
+    plain = block(8, **options).apply(variables, x, train=False)
+    variables["params"]["excite"] = {"kernel": jnp.full((1, 1, 1, 8), 0.5)}
+    excited = block(8, excite=halved, **options).apply(variables, x, train=False)
+    np.testing.assert_allclose(excited - x, (plain - x) / 2, atol=1e-5)  # float32 sums of order one
+
+
+@pytest.mark.parametrize("block", [PreActivationBlock, functools.partial(PreActivationBottleneck, expansion=1)])
+def test_preactivation_carries_x_itself_through(block):
+    # He et al. 2016, eq. 4: with F = 0 the input, negative values too, and the gradient pass unchanged.
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 5, 4)), jnp.float32)
+    variables = fill(traced(block(4), x.shape, train=False)[1])
+    last = max(name for name in variables["params"] if name.startswith("conv"))
+    variables["params"][last] = jax.tree.map(jnp.zeros_like, variables["params"][last])
+    y, pull = jax.vjp(lambda x: block(4).apply(variables, x, train=False), x)
+    assert np.array_equal(y, x)
+    assert np.array_equal(pull(jnp.cos(x))[0], jnp.cos(x))
+    activated = block(4, activate_shortcut=True).apply(variables, x, train=False)
+    norm = nn.BatchNorm(use_running_average=True)
+    parts = {name: variables[name]["norm1"] for name in ("params", "batch_stats")}
+    np.testing.assert_allclose(activated, nn.relu(norm.apply(parts, x)), atol=1e-6)  # one rounding of order one
+
+
+def test_only_the_first_block_of_a_stage_activates_its_shortcut():
+    row = PreActivationStage(3, 8, 2)
+    assert [row.arguments(index)["activate_shortcut"] for index in range(3)] == [True, False, False]
+    assert [row.arguments(index)["stride"] for index in range(3)] == [2, 1, 1]
+
+
+def test_dropout_is_within_the_block_and_for_training_only():
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 5, 5, 4)), jnp.float32)
+    variables = fill(traced(PreActivationBlock(4), x.shape, train=False)[1])
+    kept, dropped = PreActivationBlock(4), PreActivationBlock(4, dropout=1.0)
+    assert np.array_equal(dropped.apply(variables, x, train=False), kept.apply(variables, x, train=False))
+    rngs = {"dropout": jax.random.key(0)}
+    y, _ = dropped.apply(variables, x, train=True, rngs=rngs, mutable=["batch_stats"])
+    assert np.array_equal(y, x)
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck, PreActivationBlock, PreActivationBottleneck])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_one_definition_at_every_rank(block, stride):
+    # Of an image one pixel high only the middle row of each kernel meets anything but padding.
+    net = block(8, stride=stride, excite=lambda channels, **keywords: SqueezeExcite(3, **keywords))
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 1, 9, 4)), jnp.float32)
+    flat = fill(traced(net, x.shape, train=False)[1])
+    narrow = jax.tree.map(lambda leaf: leaf[leaf.shape[0] // 2] if leaf.ndim == 4 else leaf, flat)
+    expected = net.apply(narrow, x[:, 0], train=False)
+    np.testing.assert_allclose(net.apply(flat, x, train=False)[:, 0], expected, atol=1e-5)  # float32 sums
+    deep = jax.tree.map(lambda leaf: jnp.stack([leaf] * leaf.shape[0]) if leaf.ndim == 4 else leaf, flat)
+    np.testing.assert_allclose(net.apply(deep, x[:, None], train=False)[:, 0, 0], expected, atol=1e-5)

@@ -28,10 +28,15 @@ CASES = {file.stem: json.loads(file.read_text()) for file in sorted(FOLDER.glob(
 TOLERANCE = 1e-4
 
 
-def prepared(case):
-    """(our model, its variables from the reference's names, images)."""
+def reference_of(case):
     known = pretrained.known(case["variant"])
     (reference,) = [r for r in known if (r.source, r.name) == (case["source"], case["name"])]
+    return reference
+
+
+def prepared(case):
+    """(our model, its variables from the reference's names, images)."""
+    reference = reference_of(case)
     model = models.create(case["variant"], **dict(reference.fields))
     images = named_weights.images(2, case["resolution"])
     shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
@@ -84,7 +89,7 @@ def test_a_training_step_is_that_of_the_reference(name):
     np.testing.assert_allclose(value, case["loss"], rtol=TOLERANCE)
     # A batch of two is normalised by two examples' own statistics, which amplifies rounding.
     np.testing.assert_allclose(optax.tree.norm(gradient), case["gradient_norm"], rtol=10 * TOLERANCE)
-    (reference,) = [r for r in pretrained.known(CASES[name]["variant"]) if r.source == CASES[name]["source"]]
+    reference = reference_of(CASES[name])
     for leaf in ("mean", "var"):
         ours = {reference.key(path): x for path, x in paths(statistics).items() if path.endswith(f"/{leaf}")}
         check(np.concatenate([np.asarray(ours[key]) for key in sorted(ours)]), case[leaf], 1.0)

@@ -1,16 +1,19 @@
 """The compiled steps: equal to the uncompiled one, across layouts, repeatable to the bit, and traced once."""
 
 import contextlib
+import dataclasses
 import itertools
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from flax import linen as nn
 
 from research import data
-from research.config import Config, replace
+from research.config import Config, ModelConfig, replace
 from research.training import parallel, programs, resolve, state
 from research.training.evaluation import Evaluator
 
@@ -165,3 +168,49 @@ def test_evaluation_does_not_depend_on_batch_size_padding_or_devices():
         assert got["confusion_matrix"] == reference["confusion_matrix"]
         assert got["top1"] == reference["top1"]
         assert got["loss"] == pytest.approx(reference["loss"], rel=1e-5)  # the order of a float32 sum of 360
+
+
+class Sowing(nn.Module):
+    """A dense layer with two auxiliary heads that say twice and three times the same."""
+
+    num_classes: int
+    aux_heads: bool = True
+    aux_weight: float = 0.25
+
+    @nn.compact
+    def __call__(self, images, *, train: bool):
+        logits = nn.Dense(self.num_classes, name="head")(images.reshape(len(images), -1))
+        if train and self.aux_heads:
+            self.sow("intermediates", "aux1", 2 * logits)
+            self.sow("intermediates", "aux2", 3 * logits)
+            self.sow("intermediates", "norm", jnp.sum(logits))  # not an auxiliary head
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("fields", "weight"),
+    [
+        ({}, 0.25),
+        ({"task.auxiliary_weight": 0.5}, 0.5),
+        ({"task.auxiliary_weight": 0.0}, 0),
+        ({"model.aux_heads": False}, 0),
+    ],
+)
+@pytest.mark.parametrize("mode", ["jit", "pmap"])
+def test_auxiliary_heads_add_their_weighted_losses(fields, weight, mode):
+    cfg = replace(PLAIN, **{"model.name": f"{__file__}:Sowing", "augmentation.flip": False, "parallelism.mode": mode})
+    prepared = Prepared(replace(dataclasses.replace(cfg, model=ModelConfig(cfg.model.name)), **fields))
+    feed = prepared.feeds(1)[0]
+    compiled = programs.compile_train(prepared.resolved, prepared.pipeline, prepared.state, prepared.resident)
+    variables = {"params": jax.tree.map(np.array, parallel.host(prepared.state.params))}
+    with contextlib.closing(prepared.pipeline.train(0)) as feeds:
+        batch = prepared.pipeline.fetch(prepared.pipeline.resident, next(feeds), split="train", augment=True)
+    logits = prepared.resolved.model.apply(variables, batch["image"], train=False)
+
+    def loss(factor):
+        return float(optax.softmax_cross_entropy_with_integer_labels(factor * logits, batch["label"]).mean())
+
+    _, measures = compiled(prepared.state, prepared.resident, feed, prepared.layout.replicate(np.float32(0)))
+    expected = loss(1) + weight * (loss(2) + loss(3))
+    # Float32 sums over 32 examples in another order.
+    np.testing.assert_allclose(float(parallel.host(measures)["loss"]), expected, rtol=1e-5)

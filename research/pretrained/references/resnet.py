@@ -14,5 +14,8 @@ TORCHVISION = (
 
 REFERENCES = {
     name: (Reference("torchvision", name, TORCHVISION),)
-    for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+    for name in (
+        *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+        *("resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2"),
+    )
 }
