@@ -30,6 +30,7 @@ CONVENTIONS = {
 
 UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 PATH_WIDTH = 20  # longer layer names break after their last module
+HEADINGS = ("layer", "operation", "output", "params", "madds", "activ.", "field")
 
 
 def show(name: str, *, resolution: int | None, num_classes: int | None, json: bool, fields: Mapping[str, Any]) -> str:
@@ -79,18 +80,16 @@ def _layer_json(layer: Layer) -> dict[str, Any]:
 def render(name: str, cost: Cost, *, width: int = 80) -> str:
     """The cost as two tables in plain text, `width` columns wide; exact totals, per layer three significant digits."""
     title = f"{name} on {_sizes(cost.input_shape[1:])}, batch {cost.input_shape[0]}"
+    rows = [_cells(layer) for layer in cost.layers]
+    widths = [max(map(len, [heading, *(row[at] for row in rows)])) for at, heading in enumerate(HEADINGS)]
+    widths[0] = min(widths[0], PATH_WIDTH)
+    spare = width - sum(widths) - (len(HEADINGS) - 1)
+    widths[1] += min(spare, 0)  # of all columns, operations read best when they are broken
     layers = Table(box=SIMPLE_HEAD, padding=0, show_edge=False, title=title, title_justify="left")
-    longest = max((len(layer.path) for layer in cost.layers), default=0)
-    layers.add_column("layer", overflow="fold", min_width=min(PATH_WIDTH, longest))
-    layers.add_column("operation", overflow="fold")
-    layers.add_column("output", overflow="fold")
-    for heading in ("params", "madds", "activ.", "field"):
-        layers.add_column(heading, justify="right", no_wrap=True)
-    for layer in cost.layers:
-        numbers = (_short(layer.params), _short(layer.macs), _short(layer.activations), _field(layer.receptive_field))
-        times = f" {layer.repeats} times" if layer.repeats > 1 else ""
-        shape = layer.output_shape if layer.kind == "parameter" else layer.output_shape[1:]
-        layers.add_row(_broken(layer.path), layer.operation + times, _sizes(shape), *numbers)
+    for at, heading in enumerate(HEADINGS):
+        layers.add_column(heading, width=widths[at], overflow="fold", justify="right" if at > 2 else "left")
+    for row in rows:
+        layers.add_row(_broken(row[0]), *row[1:])
     totals = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)
     totals.add_column("convention")
     totals.add_column("total", justify="right", no_wrap=True)
@@ -101,6 +100,14 @@ def render(name: str, cost: Cost, *, width: int = 80) -> str:
         console.print(layers, "", totals, "", sep="\n")
         console.print("madds: multiply-adds; activ.: activations; field: receptive field in input positions.")
     return "\n".join(line.rstrip() for line in capture.get().strip("\n").split("\n"))
+
+
+def _cells(layer: Layer) -> tuple[str, ...]:
+    """The row of a layer, by the columns of `HEADINGS`."""
+    times = f" {layer.repeats} times" if layer.repeats > 1 else ""
+    shape = layer.output_shape if layer.kind == "parameter" else layer.output_shape[1:]
+    numbers = (_short(layer.params), _short(layer.macs), _short(layer.activations), _field(layer.receptive_field))
+    return layer.path, layer.operation + times, _sizes(shape), *numbers
 
 
 def _broken(path: str) -> str:

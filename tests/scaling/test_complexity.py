@@ -491,13 +491,17 @@ def test_published_activations_and_receptive_field_of_resnet50() -> None:
     assert layer(original, "head").receptive_field == (483, 483)
 
 
-@pytest.mark.parametrize("name", ["lenet5", "resnet8", "resnet18"])
+@pytest.mark.parametrize("name", ["lenet5", "resnet8", "resnet18", "inception_v3", "efficientnet_b0", "vit_ti16"])
 def test_the_table_fits_80_columns_and_states_every_total(name: str) -> None:
     cost = complexity.count(models.create(name), (1, *models.variant(name).input_shape))
     text = inspect.render(name, cost, width=80)
     assert max(map(len, text.splitlines())) <= 80
     assert all(f"{total:,}" in text for total in cost.conventions.values())
     assert "…" not in text
+    # Nothing is cut off at the right: each layer's receptive field ends a line.
+    seen = [str(layer.receptive_field[0]) for layer in cost.layers if len(set(layer.receptive_field)) == 1]
+    ends = iter(line.rsplit(" ", 1)[-1] for line in text.splitlines())
+    assert all(field in ends for field in seen)
 
 
 def test_show_as_json_carries_exact_integers() -> None:
@@ -527,3 +531,22 @@ def test_show_names_what_is_wrong() -> None:
         show("resnet18", resolution=7, fields={})
     with pytest.raises(UserError, match="shortcut"):
         show("resnet20", resolution=None, fields={"shorcut": "A"})
+
+
+def test_inspect_answers_the_textbook_question_about_lenet5():
+    """Activation size, parameters, multiply-adds and receptive field of each layer of LeNet-5, by hand."""
+    found = json.loads(inspect.show("lenet5", resolution=None, num_classes=None, json=True, fields={}))
+    rows = [
+        (layer["output_shape"][1:], layer["params"], layer["macs"], set(layer["receptive_field"]))
+        for layer in found["layers"]
+    ]
+    assert rows == [
+        ([28, 28, 6], 6 * (5 * 5 + 1), 28 * 28 * 6 * 25, {5}),
+        ([14, 14, 6], 0, 0, {6}),
+        ([10, 10, 16], 16 * (5 * 5 * 6 + 1), 10 * 10 * 16 * 150, {14}),
+        ([5, 5, 16], 0, 0, {16}),
+        ([120], 120 * (400 + 1), 120 * 400, {32}),
+        ([84], 84 * (120 + 1), 84 * 120, {32}),
+        ([10], 10 * (84 + 1), 10 * 84, {32}),
+    ]
+    assert found["params"] == 61_706
