@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from research import models  # noqa: E402
-from research.scaling import complexity  # noqa: E402
+from research import models
+from research.scaling import complexity
 
 SHOWN = 8
 
