@@ -42,13 +42,13 @@ def build(source: str, name: str, options: dict) -> torch.nn.Module:
     return timm.create_model(name, pretrained=False, **options)
 
 
-def fill(model: torch.nn.Module) -> dict[str, int]:
+def fill(model: torch.nn.Module, gain: float) -> dict[str, int]:
     """Give the network the weights of its names; returns name -> number of elements, counters left out."""
     sizes = {}
     for key, tensor in model.state_dict().items():
         if not key.endswith("num_batches_tracked"):
             sizes[key] = tensor.numel()
-            tensor.copy_(torch.from_numpy(named_weights.array(key, tuple(tensor.shape))))
+            tensor.copy_(torch.from_numpy(named_weights.array(key, tuple(tensor.shape), gain)))
     return sizes
 
 
@@ -112,12 +112,13 @@ def run(case: dict) -> dict:
     torch.manual_seed(0)
     model = build(case["source"], case["name"], case["options"])
     with torch.no_grad():
-        sizes = fill(model)
+        sizes = fill(model, case.get("gain", 2.0))
     inputs = torch.from_numpy(named_weights.images(BATCH, case["resolution"]).transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
         macs, logits = multiply_adds(model.eval(), inputs)
     made = {key: case[key] for key in ("source", "name", "variant", "options", "resolution")}
     made |= {
+        **({"gain": case["gain"]} if "gain" in case else {}),
         "macs": macs,
         "signature": named_weights.signature(sizes),
         "logits": [shown(row.numpy()) for row in logits],
@@ -132,7 +133,7 @@ def write_files(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     model = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3), torch.nn.Linear(3, 2))
     with torch.no_grad():
-        fill(model)
+        fill(model, 2.0)
     state = model.state_dict()
     state["view"] = state["0.weight"].permute(2, 3, 1, 0)[1:]  # shares its numbers, and not contiguous
     torch.save(state, folder / "zip.pth")
@@ -150,6 +151,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--option", action="append", default=[], help="KEY=JSON of the reference's constructor")
     parser.add_argument("--train", action="store_true")
+    parser.add_argument("--gain", type=float, help="of the kernels: variance x fan-in, where 2 makes outputs explode")
     parser.add_argument("--again", metavar="FOLDER")
     parser.add_argument("--files", action="store_true")
     words = parser.parse_args()
@@ -163,6 +165,7 @@ def main() -> None:
         options = {key: json.loads(value) for key, value in (option.split("=") for option in words.option)}
         keys = {"source": source, "name": name, "variant": words.variant or name}
         cases = [keys | {"options": options, "resolution": words.resolution, "train": words.train}]
+        cases[0] |= {} if words.gain is None else {"gain": words.gain}
     folder = Path(words.again or FIXTURES)
     folder.mkdir(parents=True, exist_ok=True)
     for case in cases:

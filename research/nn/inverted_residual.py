@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from research.nn.conv import Conv, Dtype, Sizes, spread
-from research.nn.layers import Activation, BatchNorm, Builder, ConvNormAct, drop_path, fixed, identity
+from research.nn.layers import LECUN, Activation, BatchNorm, Builder, ConvNormAct, drop_path, fixed, identity
 from research.nn.squeeze_excite import SqueezeExcite
 from research.nn.trunk import SmallImageStem, Stage, Stem, divisible
 
@@ -91,6 +91,7 @@ class Excite:
     divisor: int = 1
     act: Activation = nn.relu
     gate: Activation = nn.sigmoid
+    kernel_init: Callable[..., Array] = LECUN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,4 +154,4 @@ class InvertedResidual(nn.Module):
 
     def _excited(self, how: Excite, entering: int, y: Float[Array, "b *space c"]) -> Float[Array, "b *space c"]:
         reduced = divisible(how.ratio * (entering if how.of == "input" else y.shape[-1]), how.divisor)
-        return SqueezeExcite(reduced, how.act, how.gate, self.dtype, name="excite")(y)
+        return SqueezeExcite(reduced, how.act, how.gate, how.kernel_init, self.dtype, name="excite")(y)

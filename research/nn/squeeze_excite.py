@@ -3,6 +3,10 @@
 Hu, Shen, Sun 2017, "Squeeze-and-Excitation Networks" (arXiv:1709.01507), eq. 2 to 4 and figure 2.
 """
 
+import functools
+from collections.abc import Callable
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -18,9 +22,11 @@ class SqueezeExcite(nn.Module):
     `reduced` is the number of units between the dense layers `reduce` and `expand` (the paper: c / 16).
     """
 
+    is_gate: ClassVar[bool] = True  # what it computes weighs maps and is none: see `research.scaling.complexity`
     reduced: int
     act: Activation = nn.relu
     gate: Activation = nn.sigmoid
+    kernel_init: Callable[..., Array] = LECUN
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -28,6 +34,6 @@ class SqueezeExcite(nn.Module):
         """The weighted maps."""
         channels = x.shape[-1]
         squeezed = global_average_pool(x)
-        reduced = self.act(nn.Dense(self.reduced, kernel_init=LECUN, dtype=self.dtype, name="reduce")(squeezed))
-        weights = self.gate(nn.Dense(channels, kernel_init=LECUN, dtype=self.dtype, name="expand")(reduced))
+        dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
+        weights = self.gate(dense(channels, name="expand")(self.act(dense(self.reduced, name="reduce")(squeezed))))
         return x * weights.astype(x.dtype).reshape((x.shape[0],) + (1,) * (x.ndim - 2) + (channels,))

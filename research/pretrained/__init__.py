@@ -82,19 +82,24 @@ def locate(text: str) -> Path:
 
 
 def load(variant: str, path: str | Path, *, source: str | None = None, head: bool = True) -> Weights:
-    """The weights in the file at `path` for `variant`; `source` (torchvision, timm) where several would fit.
+    """The weights in the file at `path` for `variant`, from `source` (timm, timm/tf_efficientnet_b0) if it is given.
 
+    Where several would fit, the first that is known of is taken.
     With `head` false the last layer is left out. Raises `UserError`, one line: a file that is not weights, is damaged
     or would run code; weights of another network, with a report of what differs. Nothing is half-loaded.
     """
     candidates = known(variant)
     if not candidates:
         raise UserError(f"no weights are known to load into {variant}; expected one of: {', '.join(names())}")
-    if source is not None and source not in (sources := [reference.source for reference in candidates]):
-        raise unknown(f"source of weights for {variant}", source, sources)
+    named = {r: (r.source, f"{r.source}/{r.name}") for r in candidates}
+    chosen = [reference for reference in candidates if source is None or source in named[reference]]
+    if not chosen:
+        raise unknown(
+            f"source of weights for {variant}", str(source), {name for pair in named.values() for name in pair}
+        )
     arrays = files.read(path)
     refusals = []
-    for reference in (reference for reference in candidates if source in (None, reference.source)):
+    for reference in chosen:
         fields = dict(reference.fields)
         if classes := reference.classes(arrays):
             fields["num_classes"] = classes

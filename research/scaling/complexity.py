@@ -4,7 +4,9 @@ Only shapes are traced: no array is made and nothing is compiled. Conventions:
 - multiply-adds: of convolutions, dense layers and products of two activations (attention), one multiply-add = 1, every
   kernel tap counted where it falls on padding too (He et al. 2015; Howard et al. 2017; Tan and Le 2019). No bias,
   normalisation, activation function, pooling or resampling. Proportional to the batch size of the input shape.
-- activations: elements of the outputs of convolutions and dense layers (Radosavovic et al. 2020; Dollar et al. 2021).
+- activations: elements of the outputs of convolutions and dense layers (Radosavovic et al. 2020; Dollar et al. 2021),
+  but for those of gates (modules with `is_gate = True`: squeeze-and-excitation), which weigh maps and are none: so
+  EfficientNet-B0 has the 6,738,696 of the literature.
 - layers are told by data flow, not by class: a product with something made from variables is a layer of the module
   that owns them; other parameters belong to the layer of their module, or have a row of their own.
 Dead code (an auxiliary head nobody reads) has parameters and no cost.
@@ -13,7 +15,7 @@ Dead code (an auxiliary head nobody reads) has parameters and no cost.
 import inspect
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.linen as nn
@@ -46,7 +48,7 @@ class Cost:
 
     @property
     def activations(self) -> int:
-        """Elements of the outputs of convolutions and dense layers."""
+        """Elements of the outputs of convolutions and dense layers, gates left out."""
         return sum(layer.activations for layer in self.layers)
 
     @property
@@ -65,6 +67,7 @@ class Cost:
             "params_keras": self.params + self.batch_stats,
             "activations": self.activations,
             "activations_with_pooling": self.activations + pooled,
+            "activations_with_gates": self.activations + sum(layer.gates for layer in self.layers),
         }
 
 
@@ -86,8 +89,16 @@ def count(model: nn.Module, input_shape: Iterable[int], **call_kwargs: Any) -> C
     values = [*arguments, *[Value()] * (len(jaxpr.jaxpr.invars) - len(arguments))]
     _, events = walker.walk(jaxpr, values, [i < outputs for i in range(len(jaxpr.jaxpr.outvars))])
     total = {c: sum(leaf.size for leaf in leaves if leaf.collection == c) for c in ("params", "batch_stats")}
-    layers = assemble(events, leaves, type(model).__name__)
+    gates = {path for path, kind in called.items() if getattr(kind, "is_gate", False)}
+    layers = tuple(_marked(layer, gates) for layer in assemble(events, leaves, type(model).__name__))
     return Cost(shape, total["params"], total["batch_stats"], layers)
+
+
+def _marked(layer: Layer, gates: set[Path]) -> Layer:
+    """The layer, marked where it is inside one of the modules that are gates."""
+    path = tuple(layer.path.split("/"))
+    inside = any(path[:depth] in gates for depth in range(1, len(path) + 1)) if gates else False
+    return replace(layer, is_gate=True) if inside else layer
 
 
 def _trace(

@@ -25,6 +25,7 @@ CONVENTIONS = {
     "params_keras": "parameters with batch-norm statistics (Keras)",
     "activations": "activations: outputs of convolutions and dense layers",
     "activations_with_pooling": "activations with pooling outputs",
+    "activations_with_gates": "activations with squeeze-and-excitation layers",
 }
 
 

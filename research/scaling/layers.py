@@ -16,6 +16,7 @@ class Layer:
 
     `macs`, `unpadded_macs` (taps on padding left out) and `elements` of the output include the `repeats` of a scan;
     `output_shape` is of one repeat. `receptive_field` counts input positions per spatial axis, beyond the border too.
+    A layer of a gate (`is_gate`) says how much maps count for.
     """
 
     path: str
@@ -28,6 +29,7 @@ class Layer:
     macs: int = 0
     unpadded_macs: int = 0
     repeats: int = 1
+    is_gate: bool = False
 
     @property
     def elements(self) -> int:
@@ -36,8 +38,13 @@ class Layer:
 
     @property
     def activations(self) -> int:
-        """Elements of the output if this is a convolution or dense layer."""
-        return self.elements if self.kind in ("convolution", "dense") else 0
+        """Elements of the output if this is a convolution or dense layer, and no part of a gate."""
+        return self.elements if self.kind in ("convolution", "dense") and not self.is_gate else 0
+
+    @property
+    def gates(self) -> int:
+        """Elements of the output if this is a layer of a gate."""
+        return self.elements if self.kind in ("convolution", "dense") and self.is_gate else 0
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,8 @@ def _layers(row: _Row, leaves: Sequence[Leaf], root: str) -> list[Layer]:
                 output_shape=leaf.shape,
                 receptive_field=seen,
                 repeats=repeats,
-                **_sizes([leaf]),
+                params=_size([leaf], "params"),
+                batch_stats=_size([leaf], "batch_stats"),
             )
             for leaf in mine
             if leaf.collection in ("params", "batch_stats")
@@ -143,13 +151,14 @@ def _layers(row: _Row, leaves: Sequence[Leaf], root: str) -> list[Layer]:
             macs=event.macs * event.repeats,
             unpadded_macs=event.unpadded_macs * event.repeats,
             repeats=event.repeats,
-            **_sizes(mine),
+            params=_size(mine, "params"),
+            batch_stats=_size(mine, "batch_stats"),
         )
     ]
 
 
-def _sizes(mine: Sequence[Leaf]) -> dict[str, int]:
-    return {c: sum(leaf.size for leaf in mine if leaf.collection == c) for c in ("params", "batch_stats")}
+def _size(mine: Sequence[Leaf], collection: str) -> int:
+    return sum(leaf.size for leaf in mine if leaf.collection == collection)
 
 
 def _path(event: Event, leaves: Sequence[Leaf]) -> Path:

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def array(name: str, shape: Sequence[int]) -> np.ndarray:
+def array(name: str, shape: Sequence[int], gain: float = 2.0) -> np.ndarray:
     """Float32 of `shape` for a name in PyTorch's style, whose first axis is that of the outputs.
 
-    Kernels: normal with variance 2 / fan-in. `running_var`: uniform in [0.5, 1.5]. Norms' `weight`: normal around 1,
-    every other vector around 0, with standard deviation 0.1.
+    Kernels: normal with variance `gain` / fan-in (2 suits ReLU; less, deep sums of other activations). `running_var`:
+    uniform in [0.5, 1.5]. Norms' `weight`: normal around 1, every other vector around 0, with standard deviation 0.1.
     """
     generator = np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")))
     if name.endswith("running_var"):
@@ -22,7 +22,7 @@ def array(name: str, shape: Sequence[int]) -> np.ndarray:
     noise = generator.standard_normal(math.prod(shape), np.float32).reshape(shape)
     if len(shape) < 2 or name.endswith("bias"):
         return np.float32(0.1) * noise + np.float32(name.endswith("weight"))
-    return noise * np.float32(math.sqrt(2 * shape[0] / math.prod(shape)))
+    return noise * np.float32(math.sqrt(gain * shape[0] / math.prod(shape)))
 
 
 def images(count: int, resolution: int, channels: int = 3) -> np.ndarray:

@@ -51,7 +51,8 @@ def small_forms() -> list[str]:
     """Of each file, family name and make-up of network in it, the variant with the fewest parameters."""
     smallest: dict[tuple[str, str, frozenset[str]], str] = {}
     for name in sorted(models.names(), key=lambda name: -params(shortened(name))):
-        smallest[FILES[name], re.sub(r"\d+", "", name), make_up(shortened(name))] = name
+        family = re.sub(r"_(ti|s|m|b|l)$", "", re.sub(r"_x[\d.]+$|\d+", "", name))  # without its size
+        smallest[FILES[name], family, make_up(shortened(name))] = name
     return sorted(smallest.values())
 
 

