@@ -6,11 +6,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import save_file
 
 import configs
 import experiments
 import launch
-from research import overrides
+from research import models, overrides, pretrained
+from research.testing import model_laws, named_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -33,7 +35,7 @@ def test_every_command_of_the_readme_parses_and_names_what_exists(command):
     if parsed.verb in ("train", "sweep"):
         overrides.apply(configs.load(parsed.config), rest)
     else:
-        assert not rest
+        assert not rest or (parsed.verb == "inspect" and overrides.parse_fields(parsed.model, rest))
     if parsed.verb == "study":
         assert parsed.scale in experiments.load(parsed.name).SCALES
 
@@ -47,7 +49,7 @@ def test_what_the_readme_shows_of_refusals_is_what_is_printed(capsys):
 
 
 def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
-    (example,) = [block for language, block in BLOCKS if language == "python"]
+    (example,) = [block for language, block in BLOCKS if language == "python" and "training.train" in block]
     # The same lines on a smaller network and folder; what is under test is that the names and calls are right.
     small = example.replace("resnet50", "resnet18").replace("224", "32").replace("2 epochs", "2 steps")
     monkeypatch.chdir(tmp_path)
@@ -55,6 +57,30 @@ def test_the_python_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "from_python" / "summary.json").exists()
     assert "25557032 4089184256 11114984" in example
     assert capsys.readouterr().out.split()[0] == "11689512"
+
+
+def test_the_example_of_weights_in_the_readme_runs(tmp_path, monkeypatch):
+    (example,) = [block for language, block in BLOCKS if language == "python" and "pretrained.load" in block]
+    monkeypatch.chdir(tmp_path)
+    save_file(names_to_arrays("resnet50"), "resnet50-0676ba61.pth")  # the format is told by the content
+    found = {}
+    exec(compile(example, "README.md", "exec"), found)
+    assert found["model"].num_classes == 1000
+    assert found["how"].size == 224
+    assert found["features"].model().num_classes == 0
+
+
+def test_the_readme_counts_the_networks():
+    assert f"lists all {len(models.names())}:" in README
+
+
+def names_to_arrays(variant):
+    """Arrays by the names of the first reference known for a variant."""
+    reference = pretrained.known(variant)[0]
+    model, shape = models.create(variant, **dict(reference.fields)), models.variant(variant).input_shape
+    shapes = pretrained.shapes_by_path(model_laws.initial_shapes(model, shape)[1])
+    theirs = {reference.key(path): reference.shape(path, size) for path, size in shapes.items()}
+    return {name: named_weights.array(name, size) for name, size in theirs.items()}
 
 
 def test_no_path_of_a_machine_and_no_placeholder_is_left():
