@@ -115,6 +115,7 @@ def test_a_whole_pickled_module_is_refused():
         (pickle.dumps(np.array(["text"])), "no number"),
         (struct.pack("<Q", 20) + b'{"a": 1}', "cannot be read"),
     ],
+    ids=["empty", "text", "png", "zip", "number", "list", "strings", "safetensors"],
 )
 def test_what_is_no_file_of_weights_is_refused(tmp_path, content, message):
     (tmp_path / "w").write_bytes(content)
