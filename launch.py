@@ -123,6 +123,8 @@ def predict(words: argparse.Namespace, rest: list[str]) -> None:
     trained = _trained(words)
     from research.training.trained import predict as predicted
 
+    if words.top < 1:
+        raise UserError(f"--top is {words.top}; expected a number at least 1")
     found = predicted(trained, words.files, top=words.top)
     if words.json:
         print(json.dumps([{"file": p.file, "classes": [list(c) for c in p.classes]} for p in found], indent=2))

@@ -75,6 +75,7 @@ class DataConfig(Value):
     fit: Literal["resize", "pad"] = "resize"  # how the data's own size becomes `resolution`
     # resize: share of the short side that the centre crop keeps; 0.875 is 256 to 224; None: as transfer.weights, else 1
     crop_fraction: Share | None = None
+    interpolation: Literal["bilinear", "bicubic"] | None = None  # resize; None: as transfer.weights, else bilinear
     channels: Literal[1, 3] | None = None  # None: as transfer.weights, else the data's own
     # per channel, 0 to 255; None: as transfer.weights were trained, else measured on the training images
     mean: tuple[float, ...] | None = None

@@ -107,6 +107,22 @@ def multiply_adds(model: torch.nn.Module, inputs: torch.Tensor) -> tuple[int, to
     return counted, outputs
 
 
+def preprocessing(source: str, name: str) -> list[dict]:
+    """How each of the published weights of a network wants its images: pixels, pixels resized to, filter, colours."""
+    if source == "torchvision":
+        import torchvision
+
+        found = [weights.transforms() for weights in torchvision.models.get_model_weights(name)]
+        rows = [(t.crop_size[0], t.resize_size[0], t.interpolation.value, t.mean, t.std) for t in found]
+    else:
+        import timm
+
+        t = timm.get_pretrained_cfg(name)
+        rows = [(t.input_size[1], math.floor(t.input_size[1] / t.crop_pct), t.interpolation, t.mean, t.std)]
+    keys = ("size", "resized", "interpolation", "mean", "std")
+    return [dict(zip(keys, row, strict=True)) for row in rows]
+
+
 def run(case: dict) -> dict:
     """The case with what the reference computes."""
     torch.manual_seed(0)
@@ -119,6 +135,7 @@ def run(case: dict) -> dict:
     made = {key: case[key] for key in ("source", "name", "variant", "options", "resolution")}
     made |= {
         **({"gain": case["gain"]} if "gain" in case else {}),
+        "preprocessing": preprocessing(case["source"], case["name"]),
         "macs": macs,
         "signature": named_weights.signature(sizes),
         "logits": [shown(row.numpy()) for row in logits],

@@ -11,6 +11,7 @@ from PIL import Image
 from research.analysis import grad_cam
 from research.data import transforms
 from research.errors import UserError, unknown
+from research.training import record
 from research.training.trained import Trained
 
 
@@ -34,6 +35,7 @@ def explain(
     target = Path(out)
     if target.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"--out is {str(out)!r}; expected a .png or .jpg file")
+    record.check_workdir(target.parent)
     if class_name is not None and class_name not in trained.class_names:
         raise unknown("class", class_name, trained.class_names)
     image = trained.fitted(file)

@@ -173,7 +173,7 @@ def fitted(image: np.ndarray, cfg: DataConfig, info: DatasetInfo) -> np.ndarray:
     if cfg.resolution is not None and cfg.fit == "pad":
         image = transforms.pad(image, cfg.resolution)
     elif cfg.resolution is not None:
-        image = transforms.resize(image, cfg.resolution, cfg.crop_fraction or 1.0)
+        image = transforms.resize(image, cfg.resolution, cfg.crop_fraction or 1.0, cfg.interpolation or "bilinear")
     if image.shape[:2] != info.shape[:2]:
         raise UserError(
             f"{cfg.name} holds images of {info.shape[0]}x{info.shape[1]} and of {image.shape[0]}x{image.shape[1]}; "

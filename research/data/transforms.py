@@ -8,6 +8,7 @@ import io
 import math
 import struct
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -56,9 +57,13 @@ def decode(data: bytes, channels: int, where: str) -> UInt8[np.ndarray, "h w {ch
 
 
 def resample(
-    picture: Image.Image, height: int, width: int, box: tuple[float, float, float, float] | None = None
+    picture: Image.Image,
+    height: int,
+    width: int,
+    box: tuple[float, float, float, float] | None = None,
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> UInt8[np.ndarray, "{height} {width} c"]:
-    """The `box` (left, top, right, bottom; default: all) of a picture at a new size: bilinear, antialiased.
+    """The `box` (left, top, right, bottom; default: all) of a picture at a new size, antialiased.
 
     Pillow's filter widens with the reduction. It sees nothing outside the box, and no colour through transparency.
     """
@@ -67,7 +72,8 @@ def resample(
         picture = picture.crop((left, top, right, bottom))
         box = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
     bands = picture.split() if picture.mode in ("LA", "RGBA") else (picture,)
-    resized = [np.asarray(band.resize((width, height), Image.Resampling.BILINEAR, box=box)) for band in bands]
+    filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    resized = [np.asarray(band.resize((width, height), filters[interpolation], box=box)) for band in bands]
     return resized[0].reshape(height, width, -1) if len(bands) == 1 else np.stack(resized, axis=-1)
 
 
@@ -77,7 +83,10 @@ def pictured(image: UInt8[np.ndarray, "h w c"]) -> Image.Image:
 
 
 def resize(
-    image: UInt8[np.ndarray, "h w c"], resolution: int, crop_fraction: float = 1.0
+    image: UInt8[np.ndarray, "h w c"],
+    resolution: int,
+    crop_fraction: float = 1.0,
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> UInt8[np.ndarray, "{resolution} {resolution} c"]:
     """Short side to `resolution / crop_fraction` pixels, antialiased, then the centre square of `resolution`."""
     height, width = image.shape[:2]
@@ -85,7 +94,7 @@ def resize(
     if (height, width) != (short, short):
         scale = short / min(height, width)
         height, width = max(round(height * scale), short), max(round(width * scale), short)
-        image = resample(pictured(image), height, width)
+        image = resample(pictured(image), height, width, interpolation=interpolation)
     top, left = (height - resolution) // 2, (width - resolution) // 2
     return image[top : top + resolution, left : left + resolution]
 

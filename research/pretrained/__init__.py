@@ -31,8 +31,8 @@ HEAD = "head"  # the last layer of every network
 class Weights:
     """A variant's variables from elsewhere: float32 arrays by collection, and what belongs to them.
 
-    `fields` are those with which the variant computes what the original does; without its `head` (`has_head` false)
-    the variables are those of a feature extractor, for a head of one's own.
+    `fields` are those with which the variant computes what the original does. With 0 for `num_classes` there is no
+    `head` among the variables: they are those of a feature extractor, for a head of one's own.
     """
 
     variant: str
@@ -40,11 +40,11 @@ class Weights:
     variables: dict[str, Any]
     fields: dict[str, Any]
     preprocessing: Preprocessing
-    has_head: bool = True
+    num_classes: int = 0
 
     def model(self, **fields: Any) -> nn.Module:
         """The module that these variables are of. Raises `UserError`."""
-        return models.create(self.variant, **({} if self.has_head else {"num_classes": 0}) | self.fields | fields)
+        return models.create(self.variant, **{"num_classes": self.num_classes} | self.fields | fields)
 
 
 @functools.cache
@@ -81,16 +81,17 @@ def locate(text: str) -> Path:
     return Path(folders[0], rest)
 
 
-def load(variant: str, path: str | Path, *, source: str | None = None, head: bool = True) -> Weights:
+def load(variant: str, path: str | Path, *, source: str | None = None, head: bool | None = True) -> Weights:
     """The weights in the file at `path` for `variant`, from `source` (timm, timm/tf_efficientnet_b0) if it is given.
 
-    Where several would fit, the first that is known of is taken.
-    With `head` false the last layer is left out. Raises `UserError`, one line: a file that is not weights, is damaged
+    Where several would fit, the first that is known of is taken. With `head` false the last layer is left out, and
+    with None it is where the file has none.
+    Raises `UserError`, one line: a file that is not weights, is damaged
     or would run code; weights of another network, with a report of what differs. Nothing is half-loaded.
     """
     candidates = known(variant)
     if not candidates:
-        raise UserError(f"no weights are known to load into {variant}; expected one of: {', '.join(names())}")
+        raise unknown("network with weights from elsewhere", variant, names())
     named = {r: (r.source, f"{r.source}/{r.name}") for r in candidates}
     chosen = [reference for reference in candidates if source is None or source in named[reference]]
     if not chosen:
@@ -100,18 +101,20 @@ def load(variant: str, path: str | Path, *, source: str | None = None, head: boo
     arrays = files.read(path)
     refusals = []
     for reference in chosen:
-        fields = dict(reference.fields)
-        if classes := reference.classes(arrays):
-            fields["num_classes"] = classes
+        fields, classes = dict(reference.fields), reference.classes(arrays)
+        if head is False or (head is None and classes is None):
+            classes = 0
+        elif classes is None:
+            classes = models.variant(variant).num_classes
+        fields["num_classes"] = classes
         shapes = _shapes(models.create(variant, **fields), models.variant(variant).input_shape)
         try:
-            converted = reference.convert(arrays, shapes_by_path(shapes), str(path))
+            converted = reference.convert(arrays, shapes_by_path(shapes), str(path), head=bool(classes))
         except UserError as error:
             refusals.append(error)
             continue
-        made = _nested(converted, shapes, head=head)
-        fields = dict(reference.fields)  # the number of classes is whoever uses them's to say
-        return Weights(variant, reference.source, made, fields, reference.preprocessing, head)
+        made = _nested(converted, shapes)
+        return Weights(variant, reference.source, made, dict(reference.fields), reference.preprocessing, classes)
     raise min(refusals, key=lambda refusal: len(str(refusal)))
 
 
@@ -127,9 +130,8 @@ def shapes_by_path(variables: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _nested(arrays: dict[str, Any], shapes: dict[str, Any], *, head: bool) -> dict[str, Any]:
-    collections = {}
-    for collection, tree in shapes.items():
-        paths = [path for path in flatten_dict(tree, sep="/") if head or path.split("/")[0] != HEAD]
-        collections[collection] = unflatten_dict({path: arrays[path] for path in paths}, sep="/")
-    return collections
+def _nested(arrays: dict[str, Any], shapes: dict[str, Any]) -> dict[str, Any]:
+    return {
+        collection: unflatten_dict({path: arrays[path] for path in flatten_dict(tree, sep="/")}, sep="/")
+        for collection, tree in shapes.items()
+    }

@@ -42,7 +42,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise UserError(f"weights {str(path)!r} do not exist; expected a .pth, .pt, .safetensors or .pkl file")
+        what = "are no file" if file.exists() else "do not exist"
+        raise UserError(f"weights {str(path)!r} {what}; expected a .pth, .pt, .safetensors or .pkl file")
     data = file.read_bytes()
     reader = _reader(data)
     if reader is None:

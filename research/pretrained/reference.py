@@ -8,7 +8,7 @@ import functools
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -51,7 +51,7 @@ class Preprocessing:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
 
-# torchvision's and timm's: 256 pixels, the middle 224, normalised by ImageNet's colours.
+# torchvision's IMAGENET1K_V1 and timm's: 256 pixels, the middle 224, normalised by ImageNet's colours.
 IMAGENET = Preprocessing(224)
 
 
@@ -95,13 +95,16 @@ class Reference:
             return tuple(ours)
         return (ours[-1], ours[-2], *ours[:-2])
 
-    def convert(self, arrays: Arrays, shapes: Mapping[str, Sequence[int]], file: str) -> dict[str, np.ndarray]:
+    def convert(
+        self, arrays: Arrays, shapes: Mapping[str, Sequence[int]], file: str, *, head: bool = True
+    ) -> dict[str, np.ndarray]:
         """Our arrays by path, float32, for all of `shapes` (path -> shape), from theirs by name.
 
-        Raises `UserError`, one line that says how names and shapes differ; nothing is half-loaded.
+        Without `head` theirs may have a last layer, which is left out. Raises `UserError`, one line that says how names
+        and shapes differ, or that there are numbers which are not finite; nothing is half-loaded.
         """
         keys = {path: self.key(path) for path in shapes}
-        used = set(keys.values())
+        used = {*keys.values(), *(() if head else (self.key("head/kernel"), self.key("head/bias")))}
         ignored = [re.compile(pattern) for pattern in (*_ALWAYS_IGNORED, *self.ignored)]
         unexpected = [key for key in arrays if key not in used and not any(p.fullmatch(key) for p in ignored)]
         missing = [key for key in keys.values() if key not in arrays]
@@ -112,7 +115,10 @@ class Reference:
         ]
         if report := _differences(missing, unexpected, wrong):
             raise UserError(f"{file} does not hold {self.source}'s {self.name}: {report}")
-        return {path: self._ours(path, arrays[key], tuple(shapes[path])) for path, key in keys.items()}
+        made = {path: self._ours(path, arrays[key], tuple(shapes[path])) for path, key in keys.items()}
+        if unsound := [keys[path] for path, array in made.items() if not np.isfinite(array).all()]:
+            raise UserError(f"{file} has numbers in {unsound[0]} that are not finite; expected weights")
+        return made
 
     def _ours(self, path: str, theirs: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         module, _, leaf = path.rpartition("/")
@@ -125,6 +131,14 @@ class Reference:
         if leaf == "kernel" and module == self.first and self.preprocessing.channel_order == "bgr":
             array = array[..., ::-1, :]
         return np.ascontiguousarray(array.reshape(shape))
+
+
+def retrained(reference: Reference) -> Reference:
+    """torchvision's later weights of a network (its IMAGENET1K_V2): in the same names, seen at the middle 224 of 232.
+
+    A file does not tell which they are, so that they are asked for: `source="torchvision_v2"`.
+    """
+    return replace(reference, source="torchvision_v2", preprocessing=Preprocessing(224, 224 / 232))
 
 
 def _translated(path: str, names: Sequence[Names]) -> str | None:

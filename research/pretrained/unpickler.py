@@ -6,6 +6,7 @@ PyTorch's tensors, NumPy's arrays, and ordered dictionaries; PyTorch's are stand
 
 import collections
 import io
+import math
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class Tensor:
         data = self.storage.data
         if data is None:
             raise ValueError("a tensor's numbers are missing")
+        if math.prod(self.shape) > data.size:
+            raise ValueError("a tensor has more numbers than are stored")
         sizes = zip(self.shape, self.strides, strict=True)
         last = self.offset + sum((n - 1) * step for n, step in sizes)
         if min((*self.shape, *self.strides, self.offset), default=0) < 0 or (0 not in self.shape and last >= data.size):

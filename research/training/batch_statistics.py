@@ -11,16 +11,18 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from research.training.state import TrainState
-from research.training.step import EvalStep, Fetch
+from research.training.step import EvalStep, Fetch, Frozen, as_in_evaluation
 
 PyTree = Any
 
 
-def moments_step(model: nn.Module, fetch: Fetch, *, axis_name: str | None = None) -> EvalStep:
+def moments_step(
+    model: nn.Module, fetch: Fetch, *, axis_name: str | None = None, frozen: Frozen = Frozen()
+) -> EvalStep:
     """A function (state, resident, feed, sums) -> sums with the feed's batch statistics added; shaped `batch_stats`.
 
     Where a layer keeps a mean and a variance, the variance's sum is of the second moment, var + mean^2. `settled` turns
-    sums over n batches into statistics.
+    sums over n batches into statistics. What is `frozen` keeps its own.
     """
 
     def step(state: TrainState, resident: PyTree, feed: PyTree, sums: PyTree) -> PyTree:
@@ -31,7 +33,9 @@ def moments_step(model: nn.Module, fetch: Fetch, *, axis_name: str | None = None
 
         def updated(batch_stats: PyTree) -> PyTree:
             variables = {"params": state.params, "batch_stats": batch_stats}
-            applied = model.apply(variables, batch["image"], train=True, rngs={"dropout": key}, mutable=["batch_stats"])
+            rngs = {"dropout": key}
+            with as_in_evaluation(frozen.modules):
+                applied = model.apply(variables, batch["image"], train=True, rngs=rngs, mutable=["batch_stats"])
             return applied[1]["batch_stats"]
 
         of_batch = _second_moments(_of_batch(updated, state.batch_stats), 1.0)

@@ -28,11 +28,14 @@ class Damaged(RuntimeError):
     """A checkpoint exists but does not read back as the state it was made from."""
 
 
-def _weights(state: PyTree) -> dict[str, PyTree]:
-    """Parameters and batch statistics of a state, or of the dictionary it is read back as; averaged if there are."""
+def _weights(state: PyTree, statistics: PyTree | None) -> dict[str, PyTree]:
+    """Parameters and batch statistics of a state, or of the dictionary it is read back as; averaged if there are.
+
+    `statistics` take the place of the state's own, where there are such.
+    """
     held = state if isinstance(state, dict) else {key: getattr(state, key) for key in ("params", "batch_stats", "ema")}
     chosen = held.get("ema") or held
-    return {"params": chosen["params"], "batch_stats": chosen.get("batch_stats") or {}}
+    return {"params": chosen["params"], "batch_stats": statistics or chosen.get("batch_stats") or {}}
 
 
 class Checkpoints:
@@ -60,17 +63,34 @@ class Checkpoints:
             read_only=read_only,
         )
         folder = epath.Path(workdir).resolve() / FOLDER
-        self._manager = ocp.CheckpointManager(folder, options=options, item_names=("state", "progress"))
+        self._manager = ocp.CheckpointManager(folder, options=options, item_names=("state", "progress", "statistics"))
 
-    def save(self, step: int, state: PyTree, progress: Mapping[str, Any], *, metric: float | None = None) -> None:
-        """Save after `step`; returns once the state is copied, the files are written behind it."""
+    def save(
+        self,
+        step: int,
+        state: PyTree,
+        progress: Mapping[str, Any],
+        *,
+        metric: float | None = None,
+        statistics: PyTree | None = None,
+    ) -> None:
+        """Save after `step`; returns once the state is copied, the files are written behind it.
+
+        `statistics` are batch statistics that were estimated for the evaluation, and not the state's own.
+        """
         if step in self._manager.all_steps():
             return
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             progress=ocp.args.JsonSave(
-                {**progress, "digest": states.digest(state), "weights_digest": states.digest(_weights(state))}
+                {
+                    **progress,
+                    "digest": states.digest(state),
+                    "weights_digest": states.digest(_weights(state, statistics)),
+                    "has_statistics": statistics is not None,
+                }
             ),
+            **({} if statistics is None else {"statistics": ocp.args.StandardSave(statistics)}),
         )
         saved = self._manager.save(step, args=items, metrics=None if metric is None else {"value": metric})
         if not saved:
@@ -88,25 +108,43 @@ class Checkpoints:
         except Exception as error:  # a damaged file surfaces as one of at least six exception types
             raise Damaged(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
         progress = dict(restored["progress"] or {})
-        progress.pop("weights_digest", None)
+        for key in ("weights_digest", "has_statistics"):
+            progress.pop(key, None)
         if progress.pop("digest", None) != states.digest(restored["state"]):
             raise Damaged(f"checkpoint {step} is damaged: its digest does not match its state")
         return restored["state"], progress
 
     def weights(self, step: int) -> dict[str, PyTree]:
-        """{"params", "batch_stats"} of one checkpoint as NumPy arrays: the averaged ones where there are such.
+        """{"params", "batch_stats"} of one checkpoint as NumPy arrays: what was evaluated.
 
-        Raises `UserError` where it is damaged.
+        The averaged weights where the run kept them, and batch statistics estimated anew where it did that. Raises
+        `UserError` where it is damaged.
         """
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
+        progress = self._progress(step)
+        items = {"state": ocp.args.StandardRestore()}
+        items |= {"statistics": ocp.args.StandardRestore()} if progress.get("has_statistics") else {}
         try:
-            restored = self._manager.restore(step, args=items)
-            found = jax.tree.map(np.asarray, _weights(restored["state"]))
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+            found = jax.tree.map(np.asarray, _weights(restored["state"], restored.get("statistics")))
         except Exception as error:  # a damaged file surfaces as one of at least six exception types
             raise UserError(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
-        if (restored["progress"] or {}).get("weights_digest") != states.digest(found):
+        if progress.get("weights_digest") != states.digest(found):
             raise UserError(f"checkpoint {step} is damaged: its digest does not match its weights")
         return found
+
+    def weights_digest(self, step: int) -> str:
+        """The digest (hex) of what `weights` gives for one checkpoint. Raises `UserError` where it has none."""
+        digest = self._progress(step).get("weights_digest")
+        if digest is None:
+            raise UserError(f"checkpoint {step} has no digest of its weights; train the run anew")
+        return digest
+
+    def _progress(self, step: int) -> dict[str, Any]:
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))
+        except Exception as error:  # a damaged file surfaces as one of at least six exception types
+            raise UserError(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
+        return dict(restored["progress"] or {})
 
     def restore_latest(self, like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
         """State and progress of the newest sound checkpoint, or None where there is none at all.

@@ -58,6 +58,7 @@ def describe(resolved: Resolved, normalisation: Mapping[str, Any]) -> dict[str, 
         "images": {
             "shape": list(resolved.info.shape),
             "crop_fraction": resolved.data.crop_fraction or 1.0,
+            "interpolation": resolved.data.interpolation or "bilinear",
             "mean": np.asarray(normalisation["mean"]).tolist(),
             "std": np.asarray(normalisation["std"]).tolist(),
             "class_names": list(resolved.info.class_names),

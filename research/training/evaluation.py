@@ -71,7 +71,9 @@ class Reestimator:
         model = self.resolved.model
         if getattr(model, "remat", False):  # there is no backward pass here
             model = model.clone(remat=False)
-        moments = batch_statistics.moments_step(model, self.pipeline.fetch, axis_name=layout.axis_name)
+        moments = batch_statistics.moments_step(
+            model, self.pipeline.fetch, axis_name=layout.axis_name, frozen=self.resolved.frozen
+        )
         feed = layout.split(programs.example_feed(self.pipeline))
         self.compiled = layout.compile_eval(moments, like, self.resident, feed, self._zeros(like))
 
@@ -82,7 +84,10 @@ class Reestimator:
             for feed in itertools.islice(feeds, batches):
                 sums = self.compiled(current, self.resident, self.resolved.layout.split(feed), sums)
         found = batch_statistics.settled(parallel.host(sums), batches)
-        return current.replace(batch_stats=self.resolved.layout.place(found))
+        placed = self.resolved.layout.place(found)
+        # To the bit: through sums and squares they would come back rounded.
+        kept = {name: x for name, x in current.batch_stats.items() if name in self.resolved.frozen.modules}
+        return current.replace(batch_stats={**placed, **kept})
 
     def _zeros(self, like: state.TrainState) -> PyTree:
         return self.resolved.layout.replicate(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.batch_stats))
@@ -111,6 +116,7 @@ class Evaluation:
             self._evaluators["eval_train"] = Evaluator(resolved, pipeline, resident, "train")
         reestimate = cfg.evaluation.batch_norm_batches > 0
         self._reestimator = Reestimator(resolved, pipeline, resident) if reestimate else None
+        self.statistics: PyTree | None = None  # estimated anew in the last call, of the averaged weights if there are
 
     def compile(self, like: state.TrainState) -> None:
         """Compile for states shaped as `like`."""
@@ -124,7 +130,9 @@ class Evaluation:
         settled = self._settled(current)
         values = {prefix: evaluator(settled) for prefix, evaluator in self._evaluators.items()}
         if self._ema:
-            values["eval_ema"] = self._evaluators["eval"](self._settled(current.averaged))
+            settled = self._settled(current.averaged)
+            values["eval_ema"] = self._evaluators["eval"](settled)
+        self.statistics = None if self._reestimator is None else settled.batch_stats
         return values
 
     def _settled(self, current: state.TrainState) -> state.TrainState:

@@ -45,7 +45,8 @@ def export(trained: Trained, out: epath.PathLike) -> dict[str, Any]:
             "channels": {1: "grey", 3: "red, green, blue", 4: "red, green, blue, alpha"}[trained.shape[2]],
             "fit": trained.config.data.fit,
             "crop_fraction": trained.crop_fraction,
-            "resize": "short side to size / crop_fraction pixels, bilinear and antialiased, then the centre",
+            "resize": "short side to size / crop_fraction pixels, antialiased, then the centre",
+            "interpolation": trained.interpolation,
             "normalisation": "inside the program",
         },
         "output": {

@@ -224,7 +224,8 @@ class _Run:
                 metric = self._evaluate(done) if eval_due else None
             if save_due or self._is_best(done) or self._is_stale():
                 self._tick()
-                self.checkpoints.save(done, self.state, self.progress, metric=metric)
+                statistics = self.evaluation.statistics if eval_due else None
+                self.checkpoints.save(done, self.state, self.progress, metric=metric, statistics=statistics)
             self._idle += time.perf_counter() - paused
             if stop and done < steps:
                 self._preempt(done)

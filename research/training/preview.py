@@ -3,6 +3,7 @@
 The data set is only described; where it is not here, lengths given in steps and examples still say all but the epochs.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from research import data, tasks
-from research.config import Config
+from research.config import Config, TransferConfig
 from research.data import DatasetInfo
 from research.errors import UserError
-from research.training import groups, optimizer, resolve, schedule
+from research.training import groups, optimizer, resolve, schedule, transfer
 from research.values import Duration, nearest_step
 
 
@@ -135,7 +137,7 @@ def _info(cfg: Config) -> tuple[DatasetInfo | None, str]:
     if cfg.schedule.name == "exponential":
         lengths["schedule.every"] = cfg.schedule.every
     try:
-        return data.info(cfg.data), ""
+        return data.info(transfer.data_config(cfg)), ""
     except UserError as error:
         needing = [key for key, length in lengths.items() if length.unit == "epochs" and length.count]
         if needing:
@@ -150,26 +152,29 @@ def _exact(length: Duration, cfg: Config, info: DatasetInfo | None) -> Fraction:
 
 def _groups(cfg: Config, info: DatasetInfo | None) -> tuple[PreviewGroup, ...]:
     """The config's groups and the rest, held against the network's shapes where the data set says what they are."""
-    named = groups.parse(cfg.optimizer.groups)
+    entries = cfg.optimizer.groups
+    sizes: list[tuple[str, int]] | None = None
+    if info is not None and (entries or cfg.transfer != TransferConfig()):
+        model = resolve.build_model(cfg, num_classes=tasks.create(cfg.task, info).num_outputs)
+        params = _shapes(cfg, model, info)
+        frozen = transfer.frozen(cfg.transfer, model, info.shape, info.train_examples).weights
+        entries = groups.freezing(entries, frozen & params.keys())
+        optimizer.check_groups(dataclasses.replace(cfg.optimizer, groups=entries), params)
+        sizes = [(path, leaf.size) for path, leaf in groups.paths(params).items()]
+    named = groups.parse(entries)
     if not named:
         return (PreviewGroup("all", 1.0, None),)
-    sizes: list[tuple[groups.Group, int]] | None = None
-    if info is not None:
-        params = _shapes(cfg, info)
-        optimizer.check_groups(cfg.optimizer, params)
-        sizes = [(groups.group_of(path, named), leaf.size) for path, leaf in groups.paths(params).items()]
 
     def count(group: groups.Group) -> int | None:
-        return None if sizes is None else sum(size for found, size in sizes if found is group)
+        return None if sizes is None else sum(size for path, size in sizes if groups.group_of(path, named) is group)
 
     rows = [PreviewGroup(group.pattern, group.factor, count(group)) for group in named]
     rest = PreviewGroup("the rest", groups.REST.factor, count(groups.REST))
     return (*rows, *([] if rest.parameters == 0 else [rest]))
 
 
-def _shapes(cfg: Config, info: DatasetInfo) -> Any:
+def _shapes(cfg: Config, model: nn.Module, info: DatasetInfo) -> Any:
     """Shapes of the network's parameters: it is traced, and nothing computed. Raises `UserError`."""
-    model = resolve.build_model(cfg, num_classes=tasks.create(cfg.task, info).num_outputs)
     key = jax.ShapeDtypeStruct((2,), jnp.uint32)
     image = jax.ShapeDtypeStruct((1, *info.shape), jnp.float32)
     try:

@@ -21,6 +21,10 @@ STATUSES = ("finished", "failed", "preempted")
 CONFIG, ENVIRONMENT, METRICS, SUMMARY = "config.json", "environment.json", "metrics.jsonl", "summary.json"
 
 
+# What a run says of its images, so that they can be prepared without the data set.
+IMAGES = ("shape", "crop_fraction", "interpolation", "mean", "std", "class_names", "multi_label")
+
+
 @dataclass(frozen=True)
 class Run:
     """One run folder as read: JSON values of its four records; `summary` is None while the run is going."""
@@ -86,6 +90,16 @@ def read_json(path: epath.PathLike) -> Any:
         return json.loads(file.read_text())
     except ValueError as error:  # not JSON, or not even text
         raise UserError(f"{file} is damaged: {error}") from error
+
+
+def described(folder: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a run's environment says of its network and of how its images were prepared. Raises `UserError`."""
+    file = epath.Path(folder) / ENVIRONMENT
+    environment = read_json(file)
+    network, images = (environment.get(key) if isinstance(environment, dict) else None for key in ("network", "images"))
+    if not isinstance(network, dict) or not isinstance(images, dict) or not images.keys() >= set(IMAGES):
+        raise UserError(f"{file} does not say how images were prepared; train the run anew")
+    return network, images
 
 
 def finite(value: Any) -> Any:

@@ -112,8 +112,8 @@ def resolve(cfg: Config) -> Resolved:
     model = build_model(cfg, num_classes=task.num_outputs)
     layout = parallel.layout(cfg)
     frozen = transfer.frozen(cfg.transfer, model, info.shape, info.train_examples)
-    factors = groups.freezing(cfg.optimizer.groups, frozen.weights)
     length = {"examples": info.train_examples, "batch_size": cfg.data.batch_size}
+    factors = groups.freezing(cfg.optimizer.groups, frozen.weights)
     steps = cfg.budget.train.steps(**length)
     if steps < 1:
         raise UserError(f"budget.train is {cfg.budget.train}, less than one step of {cfg.data.batch_size} examples")
@@ -136,7 +136,8 @@ def resolve(cfg: Config) -> Resolved:
     )
     schedule.schedule(cfg.schedule, peak=resolved.peak, steps=steps, warmup=resolved.warmup, every=resolved.decay_every)
     variables = _check_model(resolved)
-    optimizer.check_groups(cfg.optimizer, variables["params"])
+    held = groups.freezing(cfg.optimizer.groups, frozen.weights & variables["params"].keys())
+    optimizer.check_groups(dataclasses.replace(cfg.optimizer, groups=held), variables["params"])
     if (weights := transfer.weights_of(cfg)) is not None:
         transfer.start(variables, weights, keep_head=cfg.transfer.head == "auto")
     if cfg.evaluation.batch_norm_batches and "batch_stats" not in variables:

@@ -186,7 +186,8 @@ def _averaged(state: TrainState, params: PyTree, batch_stats: PyTree, decay: flo
     updates = (state.step + 1).astype(jnp.float32)
     keep = jnp.minimum(decay, (1.0 + updates) / (10.0 + updates))
     new = {"params": params, "batch_stats": batch_stats}
-    return jax.tree.map(lambda average, x: keep * average + (1.0 - keep) * x, state.ema, new)
+    # In this form, what does not change stays as it is to the bit.
+    return jax.tree.map(lambda average, x: average + (1.0 - keep) * (x - average), state.ema, new)
 
 
 def eval_step(model: nn.Module, task: Task, fetch: Fetch, *, split: str, axis_name: str | None = None) -> EvalStep:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,8 @@ class Trained:
     std: Float[np.ndarray, " c"]
     class_names: tuple[str, ...]
     multi_label: bool
+    crop_fraction: float
+    interpolation: Literal["bilinear", "bicubic"]
 
     def fitted(self, file: str | Path) -> UInt8[np.ndarray, "h w c"]:
         """An image file as the network's images were made. Raises `UserError`: no such file, no image."""
@@ -50,9 +52,7 @@ class Trained:
             raise UserError(f"{file} is {image.shape[0]}x{image.shape[1]}; expected {height}x{width}")
         if self.config.data.fit == "pad":
             return transforms.pad(image, height)
-        return transforms.resize(image, height, self.crop_fraction)
-
-    crop_fraction: float = 1.0
+        return transforms.resize(image, height, self.crop_fraction, self.interpolation)
 
     def normalised(self, images: Array) -> Float[Array, "b h w c"]:
         """Images uint8 as the network sees them."""
@@ -76,10 +76,7 @@ def load(workdir: epath.PathLike, *, checkpoint: str = "best") -> Trained:
     """
     folder = epath.Path(workdir)
     cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
-    described = record.read_json(folder / record.ENVIRONMENT)
-    if not isinstance(described, dict) or "network" not in described:
-        raise UserError(f"{folder / record.ENVIRONMENT} does not say how images were prepared; train the run anew")
-    network, images = described["network"], described["images"]
+    network, images = record.described(folder)
     checkpoints = Checkpoints(folder, cfg.checkpointing, higher_is_better=network["higher_is_better"], read_only=True)
     at = checkpoints.find(checkpoint)
     variables = checkpoints.weights(at)
@@ -95,6 +92,7 @@ def load(workdir: epath.PathLike, *, checkpoint: str = "best") -> Trained:
         class_names=tuple(images["class_names"]),
         multi_label=images["multi_label"],
         crop_fraction=images["crop_fraction"],
+        interpolation=images["interpolation"],
     )
 
 

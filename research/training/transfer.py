@@ -8,6 +8,7 @@ dropout nor, by default, batch statistics move in them, and no gradient is compu
 import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,20 @@ def weights_of(cfg: Config) -> pretrained.Weights | None:
     """The weights that `cfg` starts from; None: a random start. Read once. Raises `UserError`."""
     if cfg.transfer.weights is None:
         return None
-    place = pretrained.locate(cfg.transfer.weights)
-    return _read(cfg.model.name, place, cfg.transfer.source, place.stat().st_mtime_ns if place.exists() else 0)
+    place = _place(cfg.transfer.weights)
+    return _read(cfg.model.name, place, cfg.transfer.source, place.stat().st_mtime_ns)
+
+
+def _place(text: str) -> Path:
+    place = pretrained.locate(text)
+    if not text or not place.exists():
+        raise UserError(f"transfer.weights is {text!r}, which does not exist; expected a file or a run's folder")
+    return place
 
 
 @functools.lru_cache(maxsize=2)
 def _read(variant: str, place: Path, source: str | None, modified: int) -> pretrained.Weights:
-    return _of_run(variant, place) if place.is_dir() else pretrained.load(variant, place, source=source)
+    return _of_run(variant, place) if place.is_dir() else pretrained.load(variant, place, source=source, head=None)
 
 
 def _of_run(variant: str, folder: Path) -> pretrained.Weights:
@@ -50,10 +58,8 @@ def _of_run(variant: str, folder: Path) -> pretrained.Weights:
     cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
     if cfg.model.name != variant:
         raise UserError(f"transfer.weights {str(folder)!r} is a run of {cfg.model.name}; expected one of {variant}")
-    described = record.read_json(folder / record.ENVIRONMENT)
-    network, images = described["network"], described["images"]
-    higher = network["higher_is_better"]
-    checkpoints = Checkpoints(folder, cfg.checkpointing, higher_is_better=higher, read_only=True)
+    network, images = record.described(folder)
+    checkpoints = _checkpoints(cfg, folder)
     return pretrained.Weights(
         variant=variant,
         source=str(folder),
@@ -62,20 +68,33 @@ def _of_run(variant: str, folder: Path) -> pretrained.Weights:
         preprocessing=pretrained.Preprocessing(
             size=images["shape"][0],
             crop_fraction=images["crop_fraction"],
+            interpolation=images["interpolation"],
             mean=tuple(images["mean"]),
             std=tuple(images["std"]),
         ),
+        num_classes=network["fields"]["num_classes"],
     )
 
 
+def _checkpoints(cfg: Config, folder: Path) -> Checkpoints:
+    higher = record.described(folder)[0]["higher_is_better"]
+    return Checkpoints(folder, cfg.checkpointing, higher_is_better=higher, read_only=True)
+
+
 def weights_digest(cfg: Config) -> str | None:
-    """sha256 (hex) of the file that `cfg` starts from; None where there is none. Raises `UserError`."""
+    """sha256 (hex) of what `cfg` starts from, and of what it says of images; None for a random start.
+
+    Of a file it is the file's; of a run's folder, that of the weights that would be taken. Raises `UserError`.
+    """
     if cfg.transfer.weights is None:
         return None
-    place = pretrained.locate(cfg.transfer.weights)
-    if place.is_dir():
-        return record.read_json(place / record.SUMMARY)["params_digest"]
-    return hashlib.sha256(place.read_bytes()).hexdigest()
+    place = _place(cfg.transfer.weights)
+    if not place.is_dir():
+        return hashlib.sha256(place.read_bytes()).hexdigest()
+    of_run = configs.from_dict(record.read_json(place / record.CONFIG))
+    checkpoints = _checkpoints(of_run, place)
+    found = (checkpoints.weights_digest(checkpoints.find("best")), *record.described(place))
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def data_config(cfg: Config) -> DataConfig:
@@ -87,12 +106,17 @@ def data_config(cfg: Config) -> DataConfig:
     if weights is None:
         return cfg.data
     asked, given = cfg.data, weights.preprocessing
+    if asked.channels is not None and asked.channels != len(given.mean):
+        raise UserError(
+            f"data.channels is {asked.channels}; expected {len(given.mean)}, as transfer.weights were trained"
+        )
     size = asked.resolution or given.size
     return dataclasses.replace(
         asked,
         resolution=size,
         crop_fraction=given.crop_fraction if asked.crop_fraction is None else asked.crop_fraction,
-        channels=asked.channels or (1 if len(given.mean) == 1 else 3),
+        interpolation=asked.interpolation or given.interpolation,
+        channels=1 if len(given.mean) == 1 else 3,
         mean=given.mean if asked.mean is None else asked.mean,
         std=given.std if asked.std is None else asked.std,
     )
@@ -139,13 +163,17 @@ def frozen(cfg: TransferConfig, model: nn.Module, shape: tuple[int, ...], train_
         return Frozen()
     modules = order(model, shape)
     weights = _frozen_weights(cfg, modules, train_examples)
+    if weights and cfg.weights is None:
+        raise UserError(f"transfer.freeze is {cfg.freeze}, of random weights; expected transfer.weights, or none")
     as_they_are = {"with_weights": weights, "all": frozenset(modules) - {HEAD}, "none": frozenset[str]()}
     return Frozen(weights, as_they_are[cfg.frozen_statistics])
 
 
 def _frozen_weights(cfg: TransferConfig, modules: Sequence[str], train_examples: int) -> frozenset[str]:
     stages = [name for name in modules if name.startswith("stage") and name.removeprefix("stage").isdigit()]
-    freeze = strategy(train_examples, stages) if cfg.freeze == "auto" else cfg.freeze
+    freeze = cfg.freeze
+    if freeze == "auto":
+        freeze = "none" if cfg.weights is None else strategy(train_examples, stages)
     if freeze == "none":
         return frozenset()
     if freeze == "all_but_head":

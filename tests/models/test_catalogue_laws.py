@@ -81,7 +81,7 @@ def test_small_image_stem_leaves_something_of_32_pixels(name):
         -1
     ]
     assert min(last[1:-1]) >= 2
-    assert model.minimum <= 16 < 32 <= models.variant(name).minimum or model.minimum < models.variant(name).minimum
+    assert model.minimum < models.variant(name).minimum
 
 
 @functools.cache
@@ -94,13 +94,16 @@ def cost(name, **fields):
 
 @having("width_multiplier")
 def test_width_multiplier(name):
-    """Half the width costs between a quarter (both sides of a layer) and half (one side); 1 changes nothing."""
+    """Half the width costs between a quarter (both sides of a layer) and half (one side); 1 changes nothing.
+
+    Around that: widths that are rounded, or fixed (of excitations, of heads of attention).
+    """
     assert models.create(name, width_multiplier=1.0) == models.create(name)
     ratio = cost(name, width_multiplier=0.5, channel_divisor=1).macs / cost(name).macs
     assert 0.2 < ratio < 0.6
-    # A multiple of 8 is never more than 10% below what was asked for.
+    # A multiple of 8 is never more than 10% below what was asked for: 0.9^2 of the multiply-adds, if all widths are so.
     rounded, exact = (cost(name, width_multiplier=0.77, channel_divisor=divisor).macs for divisor in (8, 1))
-    assert rounded >= 0.75 * exact
+    assert rounded >= 0.81 * exact
 
 
 @having("depth_multiplier")

@@ -54,11 +54,15 @@ def test_every_variant_has_a_golden_row():
 @pytest.mark.parametrize("name", models.names())
 def test_params_and_macs(name):
     assert {"params": cost(name).params, "macs": cost(name).macs} == GOLDENS[name]
-    assert cost(name).activations == ACTIVATIONS.get(name, cost(name).activations)
     document = catalogue.load_file(str(ROOT / "tools" / "models_document.py"), "tool")
     assert document.row(name, cost(name)) in document.DOCUMENT.read_text().splitlines(), (
         "docs/models.md is not of this catalogue; python tools/models_document.py writes it"
     )
+
+
+@pytest.mark.parametrize(("name", "activations"), ACTIVATIONS.items())
+def test_published_activations(name, activations):
+    assert cost(name).activations == activations
 
 
 def test_the_document_has_no_other_rows():

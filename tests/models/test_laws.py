@@ -33,9 +33,17 @@ def native(name: str) -> Subject:
 
 @cache
 def shortened(name: str) -> Subject:
-    """The variant with one block a stage, at twice its smallest resolution."""
-    found = models.variant(name)
-    return Subject(cut(name, 1), (*(2 * found.minimum for _ in found.input_shape[:-1]), found.input_shape[-1]))
+    """The variant with one block a stage, and two in the last that has them, at twice its smallest resolution.
+
+    What joins a block's input to its output only where their shapes are one is in the second of a stage.
+    """
+    found, model = models.variant(name), cut(name, 1)
+    if stages := list(getattr(model, "stages", ())):
+        longer = [at for at, stage in enumerate(models.create(name).stages) if stage.blocks > 1]
+        for at in longer[-1:]:
+            stages[at] = dataclasses.replace(stages[at], blocks=2)
+        model = model.clone(stages=tuple(stages))
+    return Subject(model, (*(2 * found.minimum for _ in found.input_shape[:-1]), found.input_shape[-1]))
 
 
 def params(subject: Subject) -> int:

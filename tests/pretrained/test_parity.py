@@ -52,6 +52,36 @@ def prepared(case):
     return model, variables, jnp.asarray(images), named_weights.signature(sizes)
 
 
+# With `transform_input`, which their weights set, these two undo ImageNet's colours themselves, and take -1 to 1.
+TRANSFORMS_INPUT = {"googlenet", "inception_v3"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_images_are_prepared_as_the_published_weights_ask(name):
+    """Each row of ours for the reference's names is that of one of its published weights."""
+    case = CASES[name]
+    published = [
+        (
+            row["size"],
+            row["resized"],
+            row["interpolation"],
+            *(tuple(round(x, 4) for x in row[k]) for k in ("mean", "std")),
+        )
+        for row in case["preprocessing"]
+    ]
+    for reference in pretrained.known(case["variant"]):
+        if reference.name != case["name"] or not reference.source.startswith(case["source"]):
+            continue
+        how = reference.preprocessing
+        colours = [tuple(round(x / 255, 4) for x in values) for values in (how.mean, how.std)]
+        if case["name"] in TRANSFORMS_INPUT:
+            assert colours == [(0.5,) * 3] * 2
+            colours = [published[0][3], published[0][4]]
+        # timm cuts the fraction of a pixel off, where ours is rounded.
+        resized = {how.size / how.crop_fraction // 1, round(how.size / how.crop_fraction)}
+        assert any((how.size, side, how.interpolation, *colours) in published for side in resized)
+
+
 def check(ours, theirs, scale):
     ours = np.asarray(ours, np.float64).ravel()
     np.testing.assert_allclose(ours[: len(theirs["first"])], theirs["first"], rtol=0, atol=TOLERANCE * scale)

@@ -5,6 +5,7 @@ is imported: only files inside them are read.
 """
 
 import importlib.util
+import pickle
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ import pytest
 from research import pretrained
 from research.data import transforms
 from research.errors import UserError
+from research.pretrained import files
 
 FILE = "package:ndf/example_models/weights/squeezenet_weights.pkl"
 
@@ -32,7 +34,9 @@ def classifier(variant, file):
 
     def of(files):
         images = [transforms.decode(file.read_bytes(), 3, str(file)) for file in files]
-        fitted = np.stack([transforms.resize(image, given.size, given.crop_fraction) for image in images])
+        fitted = np.stack(
+            [transforms.resize(image, given.size, given.crop_fraction, given.interpolation) for image in images]
+        )
         mean, std = (jnp.array(values, jnp.float32) for values in (given.mean, given.std))
         return np.asarray(apply(variables, transforms.normalise(jnp.asarray(fitted, jnp.float32), mean, std)))
 
@@ -80,10 +84,37 @@ def test_these_weights_are_refused_by_another_network():
 def test_a_source_that_is_not_known_is_refused():
     with pytest.raises(UserError, match="unknown source of weights for squeezenet1_1 'timm'"):
         pretrained.load("squeezenet1_1", pretrained.locate(FILE), source="timm")
-    with pytest.raises(UserError, match="no weights are known to load into lenet5"):
+    with pytest.raises(UserError, match="unknown network with weights from elsewhere 'lenet5'"):
         pretrained.load("lenet5", pretrained.locate(FILE))
 
 
 def test_the_other_source_of_a_variant_reports_what_differs():
     with pytest.raises(UserError, match=r"does not hold torchvision's squeezenet1_1: .*unexpected"):
         pretrained.load("squeezenet1_1", pretrained.locate(FILE), source="torchvision")
+
+
+def test_other_numbers_of_classes_and_files_without_a_head(tmp_path):
+    content = {}
+    for key, array in sorted(files.read(pretrained.locate(FILE)).items()):
+        content.setdefault(key.rsplit("/", 1)[0], []).append(array)
+    content["conv10"] = [array[..., :7] for array in content["conv10"]]
+    (tmp_path / "seven.pkl").write_bytes(pickle.dumps(content))
+    seven = pretrained.load("squeezenet1_1", tmp_path / "seven.pkl")
+    images = jnp.zeros((1, 64, 64, 3))
+
+    def shape(weights):
+        return jax.eval_shape(lambda v: weights.model().apply(v, images, train=False), weights.variables).shape
+
+    assert shape(seven) == (1, 7)
+    features = pretrained.load("squeezenet1_1", tmp_path / "seven.pkl", head=False)
+    assert shape(features) == (1, 512)
+    del content["conv10"]
+    (tmp_path / "none.pkl").write_bytes(pickle.dumps(content))
+    assert pretrained.load("squeezenet1_1", tmp_path / "none.pkl", head=None).num_classes == 0
+    assert pretrained.load("squeezenet1_1", tmp_path / "none.pkl", head=False).num_classes == 0
+    with pytest.raises(UserError, match=r"2 missing \(conv10"):
+        pretrained.load("squeezenet1_1", tmp_path / "none.pkl")
+    content["conv1"][0] = np.full_like(content["conv1"][0], np.nan)
+    (tmp_path / "nan.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(UserError, match=r"numbers in conv1/0 that are not finite"):
+        pretrained.load("squeezenet1_1", tmp_path / "nan.pkl", head=False)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import launch
+from research import config as configs
 from research import training
 from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig
 from research.data.sources import source as data_source
@@ -66,6 +67,19 @@ def test_prediction_is_that_of_the_evaluated_model(run, scans):
         np.testing.assert_allclose(dict(alone.classes)["3"], dict(of_batch.classes)["3"], atol=1e-5)
 
 
+@pytest.mark.parametrize("averaged", [False, True])
+def test_prediction_is_with_the_statistics_that_were_evaluated(tmp_path, averaged):
+    """Batch statistics estimated anew for the evaluation are those of the network that is used afterwards."""
+    more = {"evaluation.batch_norm_batches": 3, "optimizer.ema_decay": 0.9 * averaged, "budget.train": "1 epochs"}
+    cfg = configs.replace(CONFIG, **more)
+    training.train(cfg, tmp_path, display=False)
+    loaded = trained.load(tmp_path)
+    images, labels = data_source(cfg.data).read(cfg.data, "eval").read(np.arange(359))
+    found = np.argmax(np.asarray(jax.jit(loaded.probabilities)(images)), axis=-1)
+    evaluated = training.evaluate(tmp_path)
+    assert np.mean(found == labels) == pytest.approx(evaluated["ema/top1" if averaged else "top1"], abs=1e-9)
+
+
 RELOAD = """
 import sys
 import numpy as np
@@ -110,14 +124,16 @@ def test_explain_writes_a_picture(run, scans, tmp_path, capsys):
     [
         (["predict", "none.png"], "image 'none.png' does not exist"),
         (["predict", "--checkpoint", "77", "SCAN"], "unknown checkpoint '77'"),
+        (["predict", "--top", "0", "SCAN"], "--top is 0"),
         (["explain", "--image", "SCAN", "--layer", "stage9"], "nearest: stage3"),
         (["explain", "--image", "SCAN", "--class", "eleven"], "unknown class 'eleven'"),
         (["explain", "--image", "SCAN", "--out", "seen.gif"], "expected a .png or .jpg"),
+        (["explain", "--image", "SCAN", "--out", "RUN/config.json/e.png"], "is a file; expected a folder"),
         (["export", "--out", "none/such/file"], "expected a file in a folder that exists"),
     ],
 )
 def test_wrong_words_are_refused_in_one_line(run, scans, capsys, words, message):
-    verb, *rest = [scans[0][0] if word == "SCAN" else word for word in words]
+    verb, *rest = [scans[0][0] if word == "SCAN" else word.replace("RUN", str(run)) for word in words]
     assert launch.main([verb, "--workdir", str(run), *rest]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1

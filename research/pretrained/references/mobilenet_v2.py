@@ -1,6 +1,6 @@
 """Where torchvision's MobileNetV2 keeps its weights (github.com/pytorch/vision, models/mobilenetv2.py)."""
 
-from research.pretrained.reference import Names, Reference
+from research.pretrained.reference import Names, Reference, retrained
 
 BLOCKS = (1, 2, 3, 4, 3, 3, 1)  # of each stage
 
@@ -32,10 +32,5 @@ TORCHVISION = (
     Names(r"head", "classifier.1"),
 )
 
-REFERENCES = {
-    "mobilenet_v2": (
-        Reference(
-            "torchvision", "mobilenet_v2", TORCHVISION, fields=(("padding", "symmetric"), ("norm_epsilon", 1e-5))
-        ),
-    )
-}
+PORT = Reference("torchvision", "mobilenet_v2", TORCHVISION, fields=(("padding", "symmetric"), ("norm_epsilon", 1e-5)))
+REFERENCES = {"mobilenet_v2": (PORT, retrained(PORT))}

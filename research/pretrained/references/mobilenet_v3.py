@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from research.pretrained.reference import Names, Reference
+from research.pretrained.reference import Names, Reference, retrained
 
 
 class Blocks(NamedTuple):
@@ -51,7 +51,10 @@ STAGES = {
     ),
 }
 
-REFERENCES = {
-    name: (Reference("torchvision", name, torchvision(stages), fields=(("padding", "symmetric"),)),)
+PORTS = {
+    name: Reference("torchvision", name, torchvision(stages), fields=(("padding", "symmetric"),))
     for name, stages in STAGES.items()
+}
+REFERENCES = {
+    name: (port, *((retrained(port),) if name == "mobilenet_v3_large" else ())) for name, port in PORTS.items()
 }

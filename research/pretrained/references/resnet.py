@@ -1,6 +1,6 @@
 """Where torchvision's ResNets keep their weights (github.com/pytorch/vision, models/resnet.py)."""
 
-from research.pretrained.reference import Names, Reference
+from research.pretrained.reference import Names, Reference, retrained
 
 TORCHVISION = (
     Names(r"stem/conv", "conv1"),
@@ -12,10 +12,9 @@ TORCHVISION = (
     Names(r"head", "fc"),
 )
 
-REFERENCES = {
-    name: (Reference("torchvision", name, TORCHVISION),)
-    for name in (
-        *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-        *("resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2"),
-    )
-}
+RETRAINED = (
+    *("resnet50", "resnet101", "resnet152"),
+    *("resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2"),
+)
+KNOWN = {name: Reference("torchvision", name, TORCHVISION) for name in ("resnet18", "resnet34", *RETRAINED)}
+REFERENCES = {name: (first, *((retrained(first),) if name in RETRAINED else ())) for name, first in KNOWN.items()}
