@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 
 from research.models import Variant
 from research.nn.conv import Conv, Dtype, convolve, per_channel
-from research.nn.layers import LECUN, classify, require_resolution
+from research.nn.layers import LECUN, Features, classify, require_resolution
 from research.nn.pooling import average_pool
 from research.values import Natural
 
@@ -139,9 +139,9 @@ class LeNet5Original(nn.Module):
         conv = functools.partial(Conv, padding=0, use_bias=True, kernel_init=uniform_by_fan_in, dtype=self.dtype)
         dense = functools.partial(nn.Dense, kernel_init=uniform_by_fan_in, dtype=self.dtype)
         x = self.act(conv(6, 5, name="conv1")(images))
-        x = self.act(Subsampling(self.dtype, name="pool1")(x))
+        x = Features(name="stage1")(self.act(Subsampling(self.dtype, name="pool1")(x)))
         x = self.act(ConnectedConv(self.dtype, name="conv2")(x))
-        x = self.act(Subsampling(self.dtype, name="pool2")(x))
+        x = Features(name="stage2")(self.act(Subsampling(self.dtype, name="pool2")(x)))
         x = self.act(dense(120, name="dense1")(x.reshape(x.shape[0], -1)))
         features = self.act(dense(84, name="dense2")(x)).astype(jnp.float32)
         if self.num_classes == 0:
@@ -163,8 +163,8 @@ class LeNet5(nn.Module):
         require_resolution(f"this {type(self).__name__}", images.shape[1:-1], self.minimum)
         conv = functools.partial(Conv, padding=0, use_bias=True, kernel_init=LECUN, dtype=self.dtype)
         dense = functools.partial(nn.Dense, kernel_init=LECUN, dtype=self.dtype)
-        x = average_pool(self.act(conv(6, 5, name="conv1")(images)), 2, 2)
-        x = average_pool(self.act(conv(16, 5, name="conv2")(x)), 2, 2)
+        x = Features(name="stage1")(average_pool(self.act(conv(6, 5, name="conv1")(images)), 2, 2))
+        x = Features(name="stage2")(average_pool(self.act(conv(16, 5, name="conv2")(x)), 2, 2))
         x = self.act(dense(120, name="dense1")(x.reshape(x.shape[0], -1)))
         features = self.act(dense(84, name="dense2")(x))
         return classify(features, self.num_classes, train=train, dtype=self.dtype)

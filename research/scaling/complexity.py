@@ -97,7 +97,7 @@ def count(model: nn.Module, input_shape: Iterable[int], **call_kwargs: Any) -> C
 def _marked(layer: Layer, gates: set[Path]) -> Layer:
     """The layer, marked where it is inside one of the modules that are gates."""
     path = tuple(layer.path.split("/"))
-    inside = any(path[:depth] in gates for depth in range(1, len(path) + 1)) if gates else False
+    inside = any(path[:depth] in gates for depth in range(len(path) + 1)) if gates else False
     return replace(layer, is_gate=True) if inside else layer
 
 

@@ -1,6 +1,7 @@
 """A run's network as its folder keeps it: no data set is needed to use it, and no weights that it started from."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -77,9 +78,10 @@ def load(workdir: epath.PathLike, *, checkpoint: str = "best") -> Trained:
     folder = epath.Path(workdir)
     cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
     network, images = record.described(folder)
-    checkpoints = Checkpoints(folder, cfg.checkpointing, higher_is_better=network["higher_is_better"], read_only=True)
-    at = checkpoints.find(checkpoint)
-    variables = checkpoints.weights(at)
+    higher = network["higher_is_better"]
+    with closing(Checkpoints(folder, cfg.checkpointing, higher_is_better=higher, read_only=True)) as checkpoints:
+        at = checkpoints.find(checkpoint)
+        variables = checkpoints.weights(at)
     model = models.create(cfg.model.name, **network["fields"], **resolve.compute_type(cfg))
     return Trained(
         config=cfg,

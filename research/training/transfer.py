@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,12 @@ def _of_run(variant: str, folder: Path) -> pretrained.Weights:
     if cfg.model.name != variant:
         raise UserError(f"transfer.weights {str(folder)!r} is a run of {cfg.model.name}; expected one of {variant}")
     network, images = record.described(folder)
-    checkpoints = _checkpoints(cfg, folder)
+    with closing(_checkpoints(cfg, folder)) as checkpoints:
+        variables = checkpoints.weights(checkpoints.find("best"))
     return pretrained.Weights(
         variant=variant,
         source=str(folder),
-        variables=checkpoints.weights(checkpoints.find("best")),
+        variables=variables,
         fields={key: value for key, value in network["fields"].items() if key != "num_classes"},
         preprocessing=pretrained.Preprocessing(
             size=images["shape"][0],
@@ -92,8 +94,8 @@ def weights_digest(cfg: Config) -> str | None:
     if not place.is_dir():
         return hashlib.sha256(place.read_bytes()).hexdigest()
     of_run = configs.from_dict(record.read_json(place / record.CONFIG))
-    checkpoints = _checkpoints(of_run, place)
-    found = (checkpoints.weights_digest(checkpoints.find("best")), *record.described(place))
+    with closing(_checkpoints(of_run, place)) as checkpoints:
+        found = (checkpoints.weights_digest(checkpoints.find("best")), *record.described(place))
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 

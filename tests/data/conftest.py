@@ -98,7 +98,7 @@ def config_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
             if name == "image_folder":
                 root = write_folder(tmp_path_factory.mktemp("folder"), {"train": 9, "test": 4})
                 made[name] = DataConfig(name=name, path=str(root))
-            elif name in ("digits", "synthetic", "fashion_mnist"):
+            elif name in ("digits", "orl_faces", "synthetic", "fashion_mnist"):
                 made[name] = DataConfig(name=name)
             else:
                 made[name] = _prepare_row(name, tmp_path_factory.mktemp("tfds"))

@@ -17,6 +17,7 @@ from jax import lax
 
 from research import models
 from research.errors import UserError
+from research.nn.squeeze_excite import SqueezeExcite
 from research.scaling import complexity, inspect
 from research.scaling.complexity import Cost
 
@@ -390,7 +391,15 @@ def test_conventions_side_by_side() -> None:
         "params_keras": 3 * (148 + 16) + 25,
         "activations": 3 * 256 + 5,
         "activations_with_pooling": 3 * 256 + 5 + 64 + 4,
+        "activations_with_gates": 3 * 256 + 5,
     }
+
+
+def test_the_layers_of_gates_are_no_activations() -> None:
+    cost = complexity.count(SqueezeExcite(2), (1, 4, 4, 8))
+    assert (cost.params, cost.macs) == (8 * 2 + 2 + 2 * 8 + 8, 32)
+    assert cost.activations == 0
+    assert cost.conventions["activations_with_gates"] == 2 + 8
 
 
 # worked examples -----------------------------------------------------------------------------------------------------

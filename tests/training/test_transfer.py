@@ -2,12 +2,11 @@
 
 import shutil
 
-import jax
 import numpy as np
 import pytest
 
 from research import config as configs
-from research import models, pretrained, training
+from research import models, training
 from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig, TransferConfig
 from research.errors import UserError
 from research.sweeps.identity import run_identity
@@ -203,16 +202,3 @@ def test_a_preview_shows_what_is_frozen(source):
     assert rows["stem"][0] == 0
     with pytest.raises(UserError, match=r"unknown transfer\.freeze 'foo'"):
         preview.preview(configs.replace(cfg, **{"transfer.freeze": "foo"}))
-
-
-def test_weights_of_every_source_give_fields_that_the_variant_has():
-    for name in pretrained.names():
-        for reference in pretrained.known(name):
-            model = models.create(name, **dict(reference.fields))
-            shape = models.variant(name).input_shape
-            shapes = jax.eval_shape(
-                lambda x, model=model: model.init(jax.random.key(0), x, train=False), np.zeros((1, *shape), np.float32)
-            )
-            keys = [reference.key(path) for path in pretrained.shapes_by_path(shapes)]
-            assert len(set(keys)) == len(keys), f"{name}: two arrays of ours have one name of {reference.source}'s"
-            assert f"{reference.first}/kernel" in pretrained.shapes_by_path(shapes)
