@@ -19,14 +19,16 @@ HEADER = """\
 
 Written by `python tools/models_document.py`; a test holds each row to the catalogue. Parameters are those that train.
 Multiply-adds are of convolutions, dense layers and products of two activations, for one image of the default size,
-one multiply-add counted as 1. Activations are the elements of the outputs of convolutions and dense layers.
+one multiply-add counted as 1. Activations are the elements of the outputs of convolutions and dense layers, those of
+squeeze-and-excitation left out.
 `python launch.py inspect NAME` shows them layer by layer, and in every other published convention. Top-1 is what the
 source named measured on ImageNet (or CIFAR-10, where it says so), in percent: not by this code. Weights are those known
 to load, by whose they are. `least` is the smallest side in pixels, with the default stem.
 
 The last layer of each network is `head`. The output of each stage is that of a module called `stage1`, `stage2` and so
 on: `model.apply(variables, images, train=False, capture_intermediates=True)` has it under that name. Patterns stand for
-more: `resnet26`, `plain62`, `preresnet164` and so on, any depth of 6n + 2 layers.
+more: `resnet26`, `plain62`, `preresnet62` and so on, any depth of 6n + 2 layers but those by which the literature means
+other networks (50, 152, 164, 200).
 
 | name | params | multiply-adds | activations | input | least | top-1, source | weights | paper |
 | --- | ---: | ---: | ---: | --- | ---: | --- | --- | --- |

@@ -83,7 +83,7 @@ def variant(name: str) -> Variant:
     if name in variants:
         return variants[name]
     for pattern, make in patterns.items():
-        if match := re.fullmatch(re.sub(r"\\\{\w+\\\}", r"([1-9]\\d*)", re.escape(pattern)), name):
+        if match := re.fullmatch(re.sub(r"\\\{\w+\\\}", r"([1-9]\\d{0,3})", re.escape(pattern)), name):
             return make(int(match.group(1)))
     raise unknown("model", name, variants)
 

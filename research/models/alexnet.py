@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 
 from research.models import Published, Variant
 from research.nn.conv import Conv, Dtype, Sizes
-from research.nn.hidden import Dense, classify_by_hidden_layers
+from research.nn.hidden import DenseLayer, classify_by_hidden_layers
 from research.nn.layers import Activation, Builder, Features, require_resolution
 from research.nn.normalisation import local_response_norm
 from research.nn.pooling import max_pool
@@ -52,9 +52,9 @@ class ConvRow:
 class AlexNet(nn.Module):
     """Rows of convolutions, then two hidden layers, "b *space c" -> float32 logits "b num_classes" (0: `hidden`).
 
-    `norm` is any function of the maps. Pools are 3x3 with stride 2; with `ceil_pool` a last window may hang over the
-    end (cuda-convnet, Caffe). `width_multiplier` scales every layer, rounded to a multiple of `channel_divisor`.
-    Features `stage1` to `stage3` are what the three pools see.
+    `response_norm` is any function of the maps. Pools are 3x3 with stride 2; with `ceil_pool` a last window may hang
+    over the end (cuda-convnet, Caffe). `width_multiplier` scales every layer, rounded to a multiple of
+    `channel_divisor`. Features `stage1` to `stage3` are what the three pools see.
     """
 
     convs: tuple[ConvRow, ...]
@@ -65,11 +65,11 @@ class AlexNet(nn.Module):
     width_multiplier: Positive = 1.0
     channel_divisor: Count = 8
     dropout: Fraction = 0.5
-    dropout_before: tuple[Dense, ...] = ("dense2", "head")
+    dropout_before: tuple[DenseLayer, ...] = ("dense2", "head")
     ceil_pool: bool = False
     kernel_init: Callable[..., Array] = GAUSSIAN
     conv: Builder = Conv
-    norm: Callable[[Array], Array] = local_response_norm
+    response_norm: Callable[[Array], Array] = local_response_norm
     act: Activation = nn.relu
     dtype: Dtype = jnp.float32
 
@@ -89,7 +89,7 @@ class AlexNet(nn.Module):
                 stage += 1
                 x = Features(name=f"stage{stage}")(x)
             for step in row.after:
-                x = self.norm(x) if step == "norm" else max_pool(x, 3, 2, ceil=self.ceil_pool)
+                x = self.response_norm(x) if step == "norm" else max_pool(x, 3, 2, ceil=self.ceil_pool)
         return classify_by_hidden_layers(
             x,
             self.num_classes,

@@ -5,7 +5,8 @@ arXiv:1608.06993, table 1 (ImageNet; `densenet161` and `densenet264` are of the 
 and table 2 (CIFAR-10). A layer adds `growth_rate` channels. The forms of section 3 are options: `bottleneck` puts a 1x1
 convolution of 4 x growth rate channels before the 3x3 ("B"), `compression` is the part of the channels that a
 transition keeps ("C": below 1). `dropout` follows every convolution but the first (0.2 in the paper where CIFAR is not
-augmented).
+augmented). Kernels start as He's (section 4.2), by fan-out as in fb.resnet.torch, which the release is built on
+(torchvision's: by fan-in), the dense layer's as LeCun's.
 
 The first layer of a stage begins with the transition, so that a stage's features are all that its layers made.
 """

@@ -10,7 +10,7 @@ squeeze-and-excitation, ReLU6, and neither the stem nor the head, nor the depth 
 As in the release: padding "SAME", norm epsilon 1e-3, batch norm keeps 0.99; convolutions start from a normal with
 variance 2 / (k^2 x output channels of a group), the dense layer from a uniform within 1 / sqrt(classes). timm's
 `tf_efficientnet_b0` is this network, torchvision's and timm's `efficientnet_b0` is `padding="symmetric",
-norm_epsilon=1e-5`.
+norm_epsilon=1e-5`; torchvision's b5 to b7 have the release's epsilon.
 """
 
 import dataclasses
@@ -160,11 +160,12 @@ def _variant(name: str, scaling: Scaling, paper: str, **fields: Any) -> Variant:
 
 
 PAPERS = {"b8": "arXiv:1911.09665", "l2": "arXiv:1911.04252"}
+LITE = "tensorflow/tpu, after arXiv:1905.11946"
 
 VARIANTS = {
     f"efficientnet_{name}": _variant(name, scaling, PAPERS.get(name, "arXiv:1905.11946"), lite=False)
     for name, scaling in SCALINGS.items()
 } | {
-    f"efficientnet_{name}": _variant(name, scaling, "arXiv:1905.11946", lite=True, excite=0.0, act=nn.relu6)
+    f"efficientnet_{name}": _variant(name, scaling, LITE, lite=True, excite=0.0, act=nn.relu6)
     for name, scaling in LITE_SCALINGS.items()
 }

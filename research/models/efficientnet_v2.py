@@ -4,7 +4,7 @@ Mingxing Tan, Quoc V. Le: "EfficientNetV2: Smaller Models and Faster Training", 
 the released code (google/automl), which has the rows of M and L. The resolutions are those of evaluation (table 7);
 progressive learning is not part of the network.
 
-As in the release: padding "SAME", norm epsilon 1e-3, batch norm keeps 0.99, stochastic depth 0.2, EfficientNet's
+As in the release: padding "SAME", norm epsilon 1e-3, batch norm keeps 0.9, stochastic depth 0.2, EfficientNet's
 initial values. torchvision's `efficientnet_v2_s` is `padding="symmetric"`, with the same epsilon.
 """
 
@@ -23,14 +23,13 @@ from research.nn.inverted_residual import (
     STEMS,
     TOTAL_STRIDE,
     Excite,
-    GoogleBatchNorm,
     InvertedResidual,
     InvertedStage,
     ReleasePadding,
     for_stem,
     padded,
 )
-from research.nn.layers import Activation, Builder, ConvNormAct, fixed
+from research.nn.layers import Activation, BatchNorm, Builder, ConvNormAct, fixed
 from research.nn.trunk import SmallImageStem, Trunk, scale, scale_width
 from research.values import Count, Fraction, Natural, Positive
 
@@ -118,7 +117,7 @@ def efficientnet_v2(
     padding: ReleasePadding = "same",
     norm_epsilon: Positive = 1e-3,
     conv: Builder = Conv,
-    norm: Builder = GoogleBatchNorm,
+    norm: Builder = BatchNorm,
     act: Activation = nn.swish,
     dtype: Dtype = jnp.float32,
 ) -> Trunk:

@@ -6,10 +6,11 @@ network), section 5 (auxiliary classifiers after 4a and 4d, whose losses weigh 0
 
 `googlenet` is the paper's: convolutions with biases, local response normalisation, no batch norm. The paper prints
 sizes and no rule at the border: pools have no padding, and their last window hangs over the end, as in Caffe. It says
-nothing of initial weights: here He's, by fan-in, and zero biases. `googlenet_bn` is torchvision's: batch norm (epsilon
-1e-3) in the place of biases and response normalisation, 3x3 kernels where the paper has 5x5 (an old mistake that its
-weights rely on), a 2x2 window in the last pool, weights that start normal with standard deviation 0.01, dropout of 20%,
-and auxiliary classifiers whose pool always gives 4x4 pixels.
+nothing of initial weights: here He's, by fan-in, and zero biases; and gives no constants of response normalisation:
+here AlexNet's (k = 2, the sum times 1e-4), where Caffe's release has k = 1 and divides the sum by the 5 channels first.
+`googlenet_bn` is torchvision's: batch norm (epsilon 1e-3) in the place of biases and response normalisation, 3x3
+kernels where the paper has 5x5 (an old mistake that its weights rely on), a 2x2 window in the last pool, weights that
+start normal with standard deviation 0.01, dropout of 20%, and auxiliary classifiers whose pool always gives 4x4 pixels.
 
 Features: `stage1` to `stage5` are the last maps at 1/2 (conv1), 1/4 (conv2), 1/8 (3b), 1/16 (4e) and 1/32 (5b) of the
 image. With `stem="cifar"`, a 3x3 convolution of 192 channels in the place of conv1, conv2 and their pools, `stage1` to
@@ -27,9 +28,9 @@ from jaxtyping import Array, Float
 
 from research.models import Published, Variant
 from research.nn.conv import Conv, Dtype
-from research.nn.inception import INCEPTION_CONV, Branches, Layer, NoNorm, Pool, Reductions
+from research.nn.inception import INCEPTION_CONV, Branches, Layer, Pool, Reductions
 from research.nn.inception_net import AuxiliaryClassifier, InceptionNet, InceptionStage, scale_stages, small_window_pool
-from research.nn.layers import LECUN, Activation, BatchNorm, Builder, fixed
+from research.nn.layers import LECUN, Activation, BatchNorm, Builder, NoNorm, fixed
 from research.nn.normalisation import local_response_norm
 from research.nn.trunk import SmallImageStem
 from research.values import Count, Fraction, Natural, Positive
@@ -37,6 +38,7 @@ from research.values import Count, Fraction, Natural, Positive
 INPUT_SHAPE = (224, 224, 3)
 MINIMUM = {"imagenet": 32, "cifar": 4}
 AUX_WEIGHT = 0.3
+ARXIV = "arXiv:1409.4842"
 
 
 class Row(NamedTuple):
@@ -87,9 +89,13 @@ def adaptive_average_pool(x: Float[Array, "b *space c"], size: int = 4) -> Float
 
 
 class Edition(NamedTuple):
-    """In what the paper's network and torchvision's differ; `largest` is the side of the 5x5 kernels."""
+    """In what the paper's network and torchvision's differ; `largest` is the side of the 5x5 kernels.
+
+    With `use_bias` convolutions have a bias, whatever builder makes them.
+    """
 
     conv: Builder
+    use_bias: bool
     norm: Builder
     response_norm: bool
     largest: int
@@ -101,7 +107,8 @@ class Edition(NamedTuple):
 
 NORMAL = nn.initializers.normal(0.01)
 PAPER = Edition(
-    conv=functools.partial(INCEPTION_CONV, use_bias=True),
+    conv=INCEPTION_CONV,
+    use_bias=True,
     norm=NoNorm,
     response_norm=True,
     largest=5,
@@ -112,6 +119,7 @@ PAPER = Edition(
 )
 TORCHVISION = Edition(
     conv=functools.partial(Conv, kernel_init=NORMAL),
+    use_bias=False,
     norm=functools.partial(BatchNorm, epsilon=1e-3),
     response_norm=False,
     largest=3,
@@ -161,7 +169,7 @@ def googlenet(
     more modules than rows the last row of a resolution repeats.
     """
     stages = table(edition, stem)
-    init = edition.dense_init
+    init, conv = edition.dense_init, conv or edition.conv
     return InceptionNet(
         stages=scale_stages(stages, width=width_multiplier, depth=depth_multiplier, divisor=channel_divisor),
         num_classes=num_classes,
@@ -171,7 +179,7 @@ def googlenet(
         dropout=edition.dropout if dropout is None else dropout,
         head_init=init,
         reductions=reductions,
-        conv=conv or edition.conv,
+        conv=fixed(conv, use_bias=True) if edition.use_bias else conv,
         norm=norm or edition.norm,
         act=act,
         minimum=MINIMUM[stem],
@@ -179,25 +187,26 @@ def googlenet(
     )
 
 
-def _variant(edition: Edition, summary: str, published: Published | None = None) -> Variant:
+def _variant(edition: Edition, summary: str, paper: str, published: Published | None = None) -> Variant:
     return Variant(
         build=functools.partial(googlenet, edition=edition),
         input_shape=INPUT_SHAPE,
         num_classes=1000,
         minimum=MINIMUM["imagenet"],
         summary=summary,
-        paper="arXiv:1409.4842",
+        paper=paper,
         published=published,
     )
 
 
 VARIANTS = {
     "googlenet": _variant(
-        PAPER, "inception modules, response normalisation, no batch norm (Szegedy et al. 2014, table 1)"
+        PAPER, "inception modules, response normalisation, no batch norm (Szegedy et al. 2014, table 1)", ARXIV
     ),
     "googlenet_bn": _variant(
         TORCHVISION,
         "GoogLeNet with batch norm and 3x3 for 5x5, as in torchvision (after Szegedy et al. 2014, table 1)",
+        f"torchvision, after {ARXIV}",
         Published(69.778, "torchvision.models.googlenet, IMAGENET1K_V1, 224 px"),
     ),
 }

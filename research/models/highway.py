@@ -22,24 +22,12 @@ from research.errors import UserError
 from research.models import Variant
 from research.models.resnet_cifar import INPUT_SHAPE, TOTAL_STRIDE
 from research.nn.conv import Conv, Dtype, Sizes, spread
-from research.nn.layers import Activation, BatchNorm, Builder, configured, fixed
+from research.nn.layers import Activation, BatchNorm, Builder, NoNorm, configured, fixed
 from research.nn.trunk import Stage, Trunk, scale, scale_width
 from research.values import Count, Natural, Positive
 
 DEPTHS = (19, 32)  # table 1 of arXiv:1507.06228
 MINIMUM_DEPTH = 7  # two layers a stage
-
-
-class NoNorm(nn.Module):
-    """Its input, where a norm would stand."""
-
-    use_running_average: bool = True
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b *space c"]) -> Float[Array, "b *space c"]:
-        """`x`."""
-        return x
 
 
 class HighwayBlock(nn.Module):

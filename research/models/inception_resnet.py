@@ -15,8 +15,9 @@ and a 1x1 convolution of 1536. The paper's own widths for it (figures 16 to 19) 
 channels where they give 1152, and 2048 where they give 2144.
 
 The scales 0.17, 0.10 and 0.20 are the release's and facenet's; the paper says 0.1 to 0.3. It says nothing of initial
-weights and batch norm: He's by fan-in and epsilon 1e-3 are the release's. Deviation: running statistics keep 0.9 a
-step as in timm, where the release keeps 0.9997, which tens of thousands of steps are needed for.
+weights and batch norm: Glorot's uniform and epsilon 1e-3 are both releases'. Deviations: running statistics keep 0.9 a
+step as in timm, where the release keeps 0.9997 (facenet 0.995), which tens of thousands of steps are needed for; batch
+norm has a scale, the releases' none; and the release's auxiliary classifier at 17 pixels is not offered.
 
 Features: `stage1` to `stage5` are the last maps at 1/2 (third convolution), 1/4 (fifth), 1/8 (modules A), 1/16 (B) and
 1/32 (C, and the last convolution where there is one) of the image.
@@ -32,14 +33,16 @@ from jaxtyping import Array, Float
 from research.models import Published, Variant
 from research.models.inception_v3 import MAX, module_a
 from research.models.inception_v4 import reduction_a
-from research.nn.conv import Dtype
-from research.nn.inception import HE_FAN_IN, INCEPTION_CONV, Branches, Layer, Reductions, ResidualInception
+from research.nn.conv import Conv, Dtype
+from research.nn.inception import Branches, Layer, Reductions, ResidualInception
 from research.nn.inception_net import InceptionNet, InceptionStage, scale_stages
 from research.nn.layers import Activation, BatchNorm, Builder, fixed
 from research.values import Count, Fraction, Natural, Positive
 
 MINIMUM = 75
 NORM = functools.partial(BatchNorm, epsilon=1e-3)
+GLOROT = nn.initializers.glorot_uniform()  # what slim starts from where it is told nothing
+GlorotConv = functools.partial(Conv, kernel_init=GLOROT)
 BLOCK_A, BLOCK_B, BLOCK_C = (functools.partial(ResidualInception, scale=scale) for scale in (0.17, 0.10, 0.20))
 LINEAR_C = functools.partial(ResidualInception, linear=True)
 STEM = (
@@ -98,7 +101,7 @@ class Embedding(nn.Module):
     def __call__(self, features: Float[Array, "b f"], *, train: bool) -> Float[Array, "b width"]:
         """The embedding, before any scaling to length 1."""
         kept = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(features)
-        x = nn.Dense(self.width, use_bias=False, kernel_init=HE_FAN_IN, dtype=self.dtype, name="dense")(kept)
+        x = nn.Dense(self.width, use_bias=False, kernel_init=GLOROT, dtype=self.dtype, name="dense")(kept)
         return self.norm(use_running_average=not train, dtype=self.dtype, name="norm")(x)
 
 
@@ -120,7 +123,7 @@ def inception_resnet(
     reductions: Reductions = "all",
     factorised: bool = True,
     dropout: Fraction | None = None,
-    conv: Builder = INCEPTION_CONV,
+    conv: Builder = GlorotConv,
     norm: Builder = NORM,
     act: Activation = nn.relu,
     dtype: Dtype = jnp.float32,
@@ -136,6 +139,7 @@ def inception_resnet(
         num_classes=num_classes,
         neck=fixed(Embedding, width=form.embedding, dropout=rate, norm=norm) if form.embedding else None,
         dropout=0.0 if form.embedding else rate,
+        head_init=GLOROT,
         reductions=reductions,
         factorised=factorised,
         conv=conv,

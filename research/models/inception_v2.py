@@ -4,8 +4,9 @@ Sergey Ioffe, Christian Szegedy: "Batch Normalization: Accelerating Deep Network
 Shift", 2015, arXiv:1502.03167, figure 5 (the network) and section 4.2: two 3x3 convolutions in the place of each 5x5,
 modules of stride 2 (3c, 4e) in the place of pools between the resolutions, average pools in most modules.
 
-Szegedy et al. 2015 (arXiv:1512.00567) call a network of their own Inception-v2 too: that is `inception_v3` with
-`aux_batch_norm` false.
+Szegedy et al. 2015 (arXiv:1512.00567) call a network of their own Inception-v2 too, and contradict themselves: the one
+that their table 1 draws is `inception_v3` with `aux_batch_norm` false; the first of their table 3, whose rows add up,
+also lacks the stem's 7x7 convolution as three 3x3 ones.
 
 Deviations: convolutions have a bias before the norm, as in the released weights (figure 5 has none to count; the norm
 makes it redundant), and they start from He's by fan-in. Figure 5 prints 576 channels where its own columns add up to
@@ -34,7 +35,6 @@ from research.nn.trunk import SmallImageStem
 from research.values import Count, Fraction, Natural, Positive
 
 MINIMUM = {"imagenet": 32, "cifar": 4}
-CONV = functools.partial(INCEPTION_CONV, use_bias=True)
 NORM = functools.partial(BatchNorm, epsilon=1e-3)
 POOL = Pool("max", stride=2, padding="SAME")  # at even sizes Caffe's, whose last window hangs over the end
 
@@ -107,7 +107,7 @@ def inception_v2(
     dropout: Fraction = 0.0,
     aux_heads: bool = False,
     aux_dropout: Fraction = 0.7,
-    conv: Builder = CONV,
+    conv: Builder = INCEPTION_CONV,
     norm: Builder = NORM,
     act: Activation = nn.relu,
     dtype: Dtype = jnp.float32,
@@ -125,7 +125,7 @@ def inception_v2(
         aux_weight=0.3,
         dropout=dropout,
         reductions=reductions,
-        conv=conv,
+        conv=fixed(conv, use_bias=True),
         norm=norm,
         act=act,
         minimum=MINIMUM[stem],

@@ -2,15 +2,17 @@
 
 Christian Szegedy, Vincent Vanhoucke, Sergey Ioffe, Jonathon Shlens, Zbigniew Wojna: "Rethinking the Inception
 Architecture for Computer Vision", 2015, arXiv:1512.00567, table 1, figures 5 to 7 (modules), figure 10 (grid reduction)
-and figure 8 (auxiliary classifier). With `aux_heads` and `aux_batch_norm` false it is that paper's Inception-v2; the
-normalised classifier makes it Inception-v3 (section 6 and table 3), where its loss weighs 0.4.
+and figure 8 (auxiliary classifier). With `aux_heads` and `aux_batch_norm` false it is what table 1 and section 6 call
+Inception-v2, and the normalised classifier, whose loss weighs 0.4, makes it Inception-v3. Table 3 contradicts this: its
+rows add up, so that plain Inception-v2 also lacks the stem's 7x7 convolution as three 3x3 ones, which table 1 has.
 
-Deviations: the paper gives table 1 and leaves out the channels of the modules; they, the 80 and 192 channels before
-the modules (table 1 draws 80, 192 and 288) and a 5x5 convolution in the first modules where figure 5 draws two 3x3 are
+Deviations: the paper gives table 1 and leaves out the channels of the modules; they, the 80 and 192 channels before the
+modules (table 1 draws 80, 192 and 288) and a 5x5 convolution in the first modules where figure 5 draws two 3x3 are
 those of the authors' release (github.com/tensorflow/models, slim, inception_v3.py), as are initial weights, dropout of
 20% and epsilon 1e-3. Running statistics keep 0.9 a step as in torchvision, where the release keeps 0.9997, which tens
-of thousands of steps are needed for. `count_padding`: torchvision's average pools count their padding as zeros, the
-release's do not. The auxiliary classifier's windows shrink to maps that are smaller than they, as in the release.
+of thousands of steps are needed for; batch norm has a scale, as in torchvision, the release's none. `count_padding`:
+torchvision's average pools count their padding as zeros, the release's do not. The auxiliary classifier's windows
+shrink to maps that are smaller than they, as in the release.
 
 Features: `stage1` to `stage5` are the last maps at 1/2 (third convolution), 1/4 (fifth), 1/8, 1/16 and 1/32 of the
 image.
@@ -24,9 +26,9 @@ from jaxtyping import Array, Float
 
 from research.models import Published, Variant
 from research.nn.conv import Dtype
-from research.nn.inception import INCEPTION_CONV, Branches, Layer, NoNorm, Pool, Reductions
+from research.nn.inception import INCEPTION_CONV, Branches, Layer, Pool, Reductions
 from research.nn.inception_net import InceptionNet, InceptionStage, count_padding_in, scale_stages, small_window_pool
-from research.nn.layers import Activation, BatchNorm, Builder, ConvNormAct, classify, fixed
+from research.nn.layers import Activation, BatchNorm, Builder, ConvNormAct, NoNorm, classify, fixed
 from research.values import Count, Fraction, Natural, Positive
 
 MINIMUM = 75

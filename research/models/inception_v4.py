@@ -7,7 +7,8 @@ Residual Connections on Learning", 2016, arXiv:1602.07261, figures 3 (stem), 4 t
 The paper says nothing of initial weights and batch norm: He's by fan-in and epsilon 1e-3 are those of the authors'
 release (github.com/tensorflow/models, slim, inception_v4.py). Deviations: 1 x n and n x 1 come in the release's order,
 which figures 3, 5 and 6 turn around in places; running statistics keep 0.9 a step as in timm, where the release keeps
-0.9997, which tens of thousands of steps are needed for.
+0.9997, which tens of thousands of steps are needed for; batch norm has a scale, the release's none; and the release's
+auxiliary classifier at 17 pixels, of which the paper says nothing, is not offered.
 
 Features: `stage1` to `stage5` are the last maps at 1/2 (third convolution), 1/4 (147 to 71 pixels of the stem), 1/8
 (modules A), 1/16 (B) and 1/32 (C) of the image.

@@ -5,7 +5,7 @@ Vijay Vasudevan, Quoc V. Le, Hartwig Adam: "Searching for MobileNetV3", 2019, ar
 table 2 (small), section 5 (hard-swish, and squeeze-and-excitation to a quarter of the expanded channels).
 
 As in the release (tensorflow/models, slim): padding "SAME", norm epsilon 1e-3, dropout 0.2, every kernel from a
-truncated normal with standard deviation 0.09, those of squeeze-and-excitation apart. Batch norm keeps 0.99 (section
+truncated normal with standard deviation 0.09, those of squeeze-and-excitation too. Batch norm keeps 0.99 (section
 6.1.1). The first layer after the pool has a bias and no norm; table 2's note of squeeze-and-excitation at its last 1x1
 convolution is not in the release. torchvision's are `padding="symmetric"`, with the same epsilon.
 """
@@ -41,7 +41,7 @@ INPUT_SHAPE = (224, 224, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bottleneck(InvertedStage):
+class Row(InvertedStage):
     """A row "bneck": column SE, and column NL: ReLU (RE) or the network's own activation, hard-swish (HS)."""
 
     excited: bool = False
@@ -51,7 +51,7 @@ class Bottleneck(InvertedStage):
 class Table(NamedTuple):
     """A network: its rows, and the widths of the layers before and after the pool."""
 
-    rows: tuple[Bottleneck, ...]
+    rows: tuple[Row, ...]
     final: int
     neck: int
     top1: float
@@ -62,15 +62,15 @@ class Table(NamedTuple):
 STEM_WIDTH = 16
 LARGE = Table(
     (
-        Bottleneck(1, 16, 1, expansion=1, nonlinearity="RE"),
-        Bottleneck(1, 24, 2, expansion=64 / 16, nonlinearity="RE"),
-        Bottleneck(1, 24, 1, expansion=72 / 24, nonlinearity="RE"),
-        Bottleneck(3, 40, 2, kernel=5, expansion=72 / 24, excited=True, nonlinearity="RE"),
-        Bottleneck(1, 80, 2, expansion=240 / 40),
-        Bottleneck(1, 80, 1, expansion=200 / 80),
-        Bottleneck(2, 80, 1, expansion=184 / 80),
-        Bottleneck(2, 112, 1, expansion=480 / 80, excited=True),
-        Bottleneck(3, 160, 2, kernel=5, expansion=672 / 112, excited=True),
+        Row(1, 16, 1, expansion=1, nonlinearity="RE"),
+        Row(1, 24, 2, expansion=64 / 16, nonlinearity="RE"),
+        Row(1, 24, 1, expansion=72 / 24, nonlinearity="RE"),
+        Row(3, 40, 2, kernel=5, expansion=72 / 24, excited=True, nonlinearity="RE"),
+        Row(1, 80, 2, expansion=240 / 40),
+        Row(1, 80, 1, expansion=200 / 80),
+        Row(2, 80, 1, expansion=184 / 80),
+        Row(2, 112, 1, expansion=480 / 80, excited=True),
+        Row(3, 160, 2, kernel=5, expansion=672 / 112, excited=True),
     ),
     final=960,
     neck=1280,
@@ -78,13 +78,13 @@ LARGE = Table(
 )
 SMALL = Table(
     (
-        Bottleneck(1, 16, 2, expansion=1, excited=True, nonlinearity="RE"),
-        Bottleneck(1, 24, 2, expansion=72 / 16, nonlinearity="RE"),
-        Bottleneck(1, 24, 1, expansion=88 / 24, nonlinearity="RE"),
-        Bottleneck(1, 40, 2, kernel=5, expansion=96 / 24, excited=True),
-        Bottleneck(2, 40, 1, kernel=5, expansion=240 / 40, excited=True),
-        Bottleneck(2, 48, 1, kernel=5, expansion=120 / 40, excited=True),
-        Bottleneck(3, 96, 2, kernel=5, expansion=288 / 48, excited=True),
+        Row(1, 16, 2, expansion=1, excited=True, nonlinearity="RE"),
+        Row(1, 24, 2, expansion=72 / 16, nonlinearity="RE"),
+        Row(1, 24, 1, expansion=88 / 24, nonlinearity="RE"),
+        Row(1, 40, 2, kernel=5, expansion=96 / 24, excited=True),
+        Row(2, 40, 1, kernel=5, expansion=240 / 40, excited=True),
+        Row(2, 48, 1, kernel=5, expansion=120 / 40, excited=True),
+        Row(3, 96, 2, kernel=5, expansion=288 / 48, excited=True),
     ),
     final=576,
     neck=1024,
@@ -96,7 +96,7 @@ def bottleneck(
     *, excited: bool, nonlinearity: str, act: Activation, divisor: int, excite: float, **row: Any
 ) -> InvertedResidual:
     """The block of a row: `excite` of the expanded channels where it is `excited`, and ReLU instead of `act` for RE."""
-    quarter = Excite(excite, "expanded", divisor, nn.relu, nn.hard_sigmoid) if excited and excite else None
+    quarter = Excite(excite, "expanded", divisor, nn.relu, nn.hard_sigmoid, SLIM_INIT) if excited and excite else None
     return InvertedResidual(divisor=divisor, excite=quarter, act=nn.relu if nonlinearity == "RE" else act, **row)
 
 

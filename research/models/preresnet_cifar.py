@@ -6,7 +6,8 @@ arXiv:1603.05027, figure 4 (e) and section 5, on the CIFAR table of arXiv:1512.0
 its two paths part, as in fb.resnet.torch, and another follows the last block. Parameters and multiply-adds are those of
 `resnet{depth}`.
 
-Of these depths the paper has 110 (table 2); its deeper networks (164 and 1001 layers) are of bottlenecks.
+Of these depths the paper has 110 (table 2); its deeper networks (164 and 1001 layers) are of bottlenecks,
+whence there is no `preresnet164`.
 """
 
 import functools
@@ -67,7 +68,7 @@ def preactivation_cifar_resnet(
 
 
 def preresnet(depth: int) -> Variant:
-    """`preresnet{depth}`. Raises `UserError` where `depth` is not 6n + 2."""
+    """`preresnet{depth}`. Raises `UserError` as `research.models.resnet_cifar.check_depth` does."""
     check_depth("preresnet", depth)
     return Variant(
         build=functools.partial(preactivation_cifar_resnet, depth=depth),

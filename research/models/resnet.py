@@ -7,17 +7,19 @@ Of the same table, with other 3x3 convolutions in the bottleneck:
 
 Saining Xie, Ross Girshick, Piotr Dollar, Zhuowen Tu, Kaiming He: "Aggregated Residual Transformations for Deep Neural
 Networks", 2016, arXiv:1611.05431, table 1 (figure 3 (c): grouped convolutions).
-Sergey Zagoruyko, Nikos Komodakis: "Wide Residual Networks", 2016, arXiv:1605.07146, table 7 (WRN-50-2-bottleneck).
+Sergey Zagoruyko, Nikos Komodakis: "Wide Residual Networks", 2016, arXiv:1605.07146, table 8 (WRN-50-2-bottleneck).
 
 `groups` and `base_width` set these (`resnet50` with 32 and 4 is `resnext50_32x4d`): the middle of a bottleneck has
 groups x base_width channels where the stage's `width` is 64, and its output stays as wide.
 
 Deviations: `resnet50/101/152` stride on the 3x3 convolution, as fb.resnet.torch and torchvision do ("v1.5"); the
 paper's release strides on the first 1x1, which is `resnet50_v1` and so on. `plain50` is not in the paper: it is
-resnet50 without its shortcuts. The plain networks have batch normalisation, as in section 3.4. `wide_resnet101_2` is
-torchvision's, not the paper's. `zero_init_residual` is that of Goyal et al. 2017 (arXiv:1706.02677, section 5.1).
+resnet50 without its shortcuts. The plain networks have batch normalisation, as in section 3.4. `resnext101_32x8d` and
+`wide_resnet101_2` are torchvision's, not the papers'. `zero_init_residual` is that of Goyal et al. 2017
+(arXiv:1706.02677, section 5.1).
 
-Accuracies are torchvision's for its first weights (90 epochs, batch 256): of this very form, in one setting.
+Accuracies are torchvision's for its first weights, of this very form, but trained in different settings (ResNets for 90
+epochs, ResNeXts for 100); those of the plain networks are the paper's.
 """
 
 import functools
@@ -99,9 +101,9 @@ RESIDUAL = {
     "resnet50": Row(Bottleneck, (3, 4, 6, 3), ", stride on the 3x3 (v1.5)"),
     "resnet101": Row(Bottleneck, (3, 4, 23, 3), ", stride on the 3x3 (v1.5)"),
     "resnet152": Row(Bottleneck, (3, 8, 36, 3), ", stride on the 3x3 (v1.5)"),
-    "resnet50_v1": Row(BOTTLENECK_V1, (3, 4, 6, 3), ", stride on the 1x1 (as printed)"),
-    "resnet101_v1": Row(BOTTLENECK_V1, (3, 4, 23, 3), ", stride on the 1x1 (as printed)"),
-    "resnet152_v1": Row(BOTTLENECK_V1, (3, 8, 36, 3), ", stride on the 1x1 (as printed)"),
+    "resnet50_v1": Row(BOTTLENECK_V1, (3, 4, 6, 3), ", stride on the 1x1 (as released)"),
+    "resnet101_v1": Row(BOTTLENECK_V1, (3, 4, 23, 3), ", stride on the 1x1 (as released)"),
+    "resnet152_v1": Row(BOTTLENECK_V1, (3, 8, 36, 3), ", stride on the 1x1 (as released)"),
 }
 PLAIN = {
     "plain18": RESIDUAL["resnet18"],
@@ -110,14 +112,17 @@ PLAIN = {
 }
 HE = ("He et al. 2015, table 1", "arXiv:1512.03385")
 XIE = ("Xie et al. 2016, table 1", "arXiv:1611.05431")
-ZAGORUYKO = ("Zagoruyko and Komodakis 2016, table 7", "arXiv:1605.07146")
+ZAGORUYKO = ("Zagoruyko and Komodakis 2016, table 8", "arXiv:1605.07146")
+AFTER_XIE = ("torchvision, after Xie et al. 2016", "torchvision, after arXiv:1611.05431")
+AFTER_ZAGORUYKO = ("torchvision, after Zagoruyko and Komodakis 2016", "torchvision, after arXiv:1605.07146")
 # Groups and base width of the 3x3 convolutions, and their source.
 MIDDLE = {
     "resnext50_32x4d": (RESIDUAL["resnet50"], 32, 4, XIE),
-    "resnext101_32x8d": (RESIDUAL["resnet101"], 32, 8, XIE),
+    "resnext101_32x8d": (RESIDUAL["resnet101"], 32, 8, AFTER_XIE),
     "wide_resnet50_2": (RESIDUAL["resnet50"], 1, 128, ZAGORUYKO),
-    "wide_resnet101_2": (RESIDUAL["resnet101"], 1, 128, ZAGORUYKO),
+    "wide_resnet101_2": (RESIDUAL["resnet101"], 1, 128, AFTER_ZAGORUYKO),
 }
+TORCHVISION = "torchvision's documentation, IMAGENET1K_V1: one crop of 224 pixels"
 TOP1 = {
     "resnet18": 69.758,
     "resnet34": 73.314,
@@ -129,7 +134,11 @@ TOP1 = {
     "wide_resnet50_2": 78.468,
     "wide_resnet101_2": 78.848,
 }
-SETTING = "torchvision's documentation, IMAGENET1K_V1: one crop of 224 pixels"
+# Of table 2, errors 27.94 and 28.54%.
+PUBLISHED = {name: Published(top1, TORCHVISION) for name, top1 in TOP1.items()} | {
+    name: Published(top1, "He et al. 2015, table 2: mean of ten crops")
+    for name, top1 in (("plain18", 72.06), ("plain34", 71.46))
+}
 # What a plain network, and what basic blocks, leave nothing to set of.
 NO_RESIDUAL: dict[str, Any] = {"shortcut": "none", "stochastic_depth": 0.0, "zero_init_residual": False}
 NO_MIDDLE: dict[str, Any] = {"groups": 1, "base_width": 64}
@@ -144,7 +153,7 @@ def _variant(name: str, kind: str, row: Row, source: tuple[str, str] = HE, **fix
         minimum=TOTAL_STRIDE["imagenet"],
         summary=f"{kind} network, {'-'.join(map(str, row.blocks))} blocks{row.note} ({source[0]})",
         paper=source[1],
-        published=Published(TOP1[name], SETTING) if name in TOP1 else None,
+        published=PUBLISHED.get(name),
     )
 
 

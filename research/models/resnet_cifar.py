@@ -5,7 +5,9 @@ arXiv:1512.03385, section 4.2: a 3x3 convolution, then 2n layers at each of 32, 
 channels, global average pooling and a 10-way dense layer; parameter-free shortcuts (option A). Plain and residual
 networks of a depth then have the same parameters. Depths 8 and 14 are not in the paper.
 
-The names `plain50`, `resnet50` and `resnet152` are those of the ImageNet networks, though 50 and 152 are 6n + 2.
+The names `plain50`, `resnet50` and `resnet152` are those of the ImageNet networks, though 50 and 152 are 6n + 2. Other
+names of such a depth are refused: in the literature they are bottleneck networks (152 and 200 layers for ImageNet, 164
+for CIFAR-10), and basic blocks would make others of them.
 """
 
 import functools
@@ -15,7 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from research.errors import UserError
-from research.models import Variant
+from research.models import Published, Variant
 from research.nn.blocks import BasicBlock, Shortcut, check_stochastic_depth
 from research.nn.conv import Conv, Dtype
 from research.nn.layers import Activation, BatchNorm, Builder, fixed
@@ -28,7 +30,10 @@ TOTAL_STRIDE = 4
 # He et al. 2015, table 6 and section 4.2 (20 to 1202); 8 and 14 for quick studies.
 RESIDUAL_DEPTHS = (8, 14, 20, 32, 44, 56, 110, 1202)
 PLAIN_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
-IMAGENET_DEPTHS = (50, 152)
+BOTTLENECK_DEPTHS = (50, 152, 164, 200)  # 6n + 2, but of other networks (He et al. 2015 and 2016)
+# He et al. 2015, table 6 (errors 8.75, 7.51, 7.17, 6.97, 6.43 and 7.93%).
+TOP1 = {20: 91.25, 32: 92.49, 44: 92.83, 56: 93.03, 110: 93.57, 1202: 92.07}
+SETTING = "He et al. 2015, table 6: CIFAR-10, flips and translations"
 TITLES = {"plain": "plain network", "resnet": "residual network"}
 
 
@@ -68,18 +73,20 @@ def cifar_resnet(
     )
 
 
-def check_depth(family: str, depth: int, taken: tuple[int, ...] = ()) -> None:
-    """Raise `UserError` where `depth` is not 6n + 2; the message names the nearest that are not `taken`."""
-    if depth < 8 or depth % 6 != 2:
-        near = sorted(range(8, depth + 20, 6), key=lambda valid: abs(valid - depth))
-        close = [f"{family}{valid}" for valid in near if valid not in taken][:2]
-        raise UserError(
-            f"unknown model '{family}{depth}': the depth must be 6n + 2, 8 at least; nearest: {', '.join(close)}"
-        )
+def check_depth(family: str, depth: int) -> None:
+    """Raise `UserError` where `depth` is not 6n + 2, or a bottleneck network's; the message names the nearest."""
+    if depth >= 8 and depth % 6 == 2 and depth not in BOTTLENECK_DEPTHS:
+        return
+    near = sorted(range(8, depth + 20, 6), key=lambda valid: abs(valid - depth))
+    close = [f"{family}{valid}" for valid in near if valid not in BOTTLENECK_DEPTHS][:2]
+    why = "the depth must be 6n + 2, 8 at least"
+    if depth in BOTTLENECK_DEPTHS:
+        why = f"in the literature a network of {depth} layers has bottlenecks, and this family has none"
+    raise UserError(f"unknown model '{family}{depth}': {why}; nearest: {', '.join(close)}")
 
 
 def _variant(family: str, depth: int, **fixed: Any) -> Variant:
-    check_depth(family, depth, IMAGENET_DEPTHS)
+    check_depth(family, depth)
     return Variant(
         build=functools.partial(cifar_resnet, depth=depth, **fixed),
         input_shape=INPUT_SHAPE,
@@ -87,16 +94,17 @@ def _variant(family: str, depth: int, **fixed: Any) -> Variant:
         minimum=TOTAL_STRIDE,
         summary=f"{TITLES[family]} of {depth} layers for small images (He et al. 2015, section 4.2)",
         paper="arXiv:1512.03385",
+        published=Published(TOP1[depth], SETTING) if family == "resnet" and depth in TOP1 else None,
     )
 
 
 def residual(depth: int) -> Variant:
-    """`resnet{depth}`. Raises `UserError` where `depth` is not 6n + 2."""
+    """`resnet{depth}`. Raises `UserError` as `check_depth` does."""
     return _variant("resnet", depth)
 
 
 def plain(depth: int) -> Variant:
-    """`plain{depth}`: no shortcuts. Raises `UserError` where `depth` is not 6n + 2."""
+    """`plain{depth}`: no shortcuts. Raises `UserError` as `check_depth` does."""
     return _variant("plain", depth, shortcut="none", stochastic_depth=0.0)
 
 

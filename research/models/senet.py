@@ -2,7 +2,8 @@
 
 Jie Hu, Li Shen, Gang Sun: "Squeeze-and-Excitation Networks", 2017, arXiv:1709.01507, figure 3, table 1 and the
 appendix on SENet-154. As in the paper's release, bottlenecks stride on the first 1x1 (those of SENet-154 on the 3x3)
-and the max pool has no padding but may hang over the end.
+and the max pool has no padding but may hang over the end. Kernels start as He's, which the paper names, by fan-out as
+in timm; dense layers, those of the excitations with them, as LeCun's.
 
 Deviations: `se_resnet18` and `se_resnet34` excite after the second norm, like the others and figure 3; timm's legacy
 form has one more activation before it.

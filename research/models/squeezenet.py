@@ -5,10 +5,12 @@ AlexNet-level accuracy with 50x fewer parameters and <0.5MB model size", 2016, a
 3.2 (fire module), section 6 (`bypass`); 1.1 is the authors' release of a smaller one (github.com/forresti/SqueezeNet).
 
 As in the release: conv1 without padding, pools whose last window may hang over the end, a ReLU on the last maps, so
-that no logit is negative, dropout 0.5 before them; every kernel starts from Caffe's "xavier" (uniform, variance
-1 / fan-in), that of `head` from a normal with standard deviation 0.01. At 224 pixels (torchvision) conv1 of 1.0 has 109
-pixels; the paper's table says 224 and 111, which 227 gives. `padding="keras"` is the form of some ports: conv1 "SAME",
-and pools that leave out what does not fill a window.
+that no logit is negative, dropout 0.5 before them; every kernel starts from Caffe's "xavier" (uniform, variance 1 /
+fan-in), that of `head` from a normal with standard deviation 0.01. At 224 pixels (torchvision) conv1 of 1.0 has 109
+pixels; the paper's table says 224 and 111, which 227 gives. Deviation: the release of 1.0 pads conv10, a 1x1
+convolution, by a pixel, so that a border of nothing but biases counts in the means; here, as in 1.1 and torchvision, it
+has none. `padding="keras"` is the form of some ports: conv1 "SAME", and pools that leave out what does not fill a
+window.
 """
 
 import functools
@@ -161,7 +163,7 @@ V1_1 = functools.partial(
 )
 
 
-def _variant(build: functools.partial, summary: str, published: Published | None) -> Variant:
+def _variant(build: functools.partial, summary: str, published: Published) -> Variant:
     return Variant(
         build=build,
         input_shape=INPUT_SHAPE,
@@ -179,5 +181,9 @@ VARIANTS = {
         "1.0: fire modules (Iandola et al. 2016, table 1)",
         Published(57.5, "Iandola et al. 2016, table 2, 227 px"),
     ),
-    "squeezenet1_1": _variant(V1_1, "1.1: 2.4 times cheaper than 1.0 (the authors' release)", None),
+    "squeezenet1_1": _variant(
+        V1_1,
+        "1.1: 2.4 times cheaper than 1.0 (the authors' release)",
+        Published(58.178, "torchvision, SqueezeNet1_1_Weights.IMAGENET1K_V1: one crop of 224 pixels"),
+    ),
 }

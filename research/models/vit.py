@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -35,6 +36,19 @@ LayerNorm = functools.partial(nn.LayerNorm, epsilon=1e-6)
 exact_gelu = functools.partial(nn.gelu, approximate=False)
 
 
+def drawn_apart(parts: int, init: Callable[..., Array]) -> Callable[..., Array]:
+    """An initialiser of `parts` kernels side by side, each drawn as if alone: what fan-outs add up to is none's own."""
+
+    def initial(key: Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> Array:
+        alone = (*shape[:-1], shape[-1] // parts)
+        return jnp.concatenate([init(part, alone, dtype) for part in jax.random.split(key, parts)], axis=-1)
+
+    return initial
+
+
+XAVIER_QKV = drawn_apart(3, XAVIER)  # the release has a dense layer for each
+
+
 class Attention(nn.Module):
     """Self-attention of heads `head_width` channels wide, as many as c has room for, "b tokens c" -> "b tokens c".
 
@@ -48,11 +62,12 @@ class Attention(nn.Module):
     def __call__(self, x: Float[Array, "b tokens c"]) -> Float[Array, "b tokens c"]:
         """What each token gathers from all."""
         heads = max(1, round(x.shape[-1] / self.head_width))
-        dense = functools.partial(nn.Dense, kernel_init=XAVIER, dtype=self.dtype)
-        qkv = dense(3 * heads * self.head_width, name="qkv")(x).reshape(*x.shape[:2], 3, heads, self.head_width)
+        dense = functools.partial(nn.Dense, dtype=self.dtype)
+        qkv = dense(3 * heads * self.head_width, kernel_init=XAVIER_QKV, name="qkv")(x)
+        qkv = qkv.reshape(*x.shape[:2], 3, heads, self.head_width)
         query, key, value = (qkv[:, :, part] for part in range(3))
         gathered = nn.dot_product_attention(query, key, value, dtype=self.dtype, force_fp32_for_softmax=True)
-        return dense(x.shape[-1], name="out")(gathered.reshape(*x.shape[:2], -1))
+        return dense(x.shape[-1], kernel_init=XAVIER, name="out")(gathered.reshape(*x.shape[:2], -1))
 
 
 class EncoderBlock(nn.Module):

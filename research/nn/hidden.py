@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from research.nn.conv import Dtype
 from research.nn.layers import LECUN, Activation, classify
 
-Dense = Literal["dense1", "dense2", "head"]
+DenseLayer = Literal["dense1", "dense2", "head"]
 
 
 def classify_by_hidden_layers(
@@ -20,7 +20,7 @@ def classify_by_hidden_layers(
     width: int,
     train: bool,
     dropout: float,
-    dropout_before: tuple[Dense, ...] = ("dense2", "head"),
+    dropout_before: tuple[DenseLayer, ...] = ("dense2", "head"),
     act: Activation = nn.relu,
     kernel_init: Callable[..., Array] = LECUN,
     bias: float = 0.0,

@@ -77,18 +77,6 @@ def without_reductions(branch: Branch, kept: Reductions) -> Branch:
     return tuple(step for index, step in enumerate(branch) if stays(index, step))
 
 
-class NoNorm(nn.Module):
-    """Its input: what a `norm` field holds where a network has no normalisation."""
-
-    use_running_average: bool = True
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b *space c"]) -> Float[Array, "b *space c"]:
-        """`x`."""
-        return x
-
-
 class Convolution(NamedTuple):
     """One of the convolutions that a `Layer` is at some rank; `suffix` is of its name."""
 

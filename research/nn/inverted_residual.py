@@ -25,7 +25,8 @@ from research.nn.trunk import SmallImageStem, Stage, Stem, divisible
 # each side, as torchvision and timm train their own.
 ReleasePadding = Literal["same", "symmetric"]
 
-# Momentum of MobileNetV3 (section 6.1.1) and EfficientNet (section 5.2); the epsilon is a field of each network.
+# Momentum of MobileNetV3 (section 6.1.1) and of EfficientNet (section 5.2; its second version has 0.9); epsilon is a
+# field of each network.
 GoogleBatchNorm = functools.partial(nn.BatchNorm, momentum=0.99)
 
 # MobileNets' release (tensorflow/models, slim) starts every kernel so, depthwise and dense ones too.

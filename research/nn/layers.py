@@ -47,6 +47,18 @@ def identity(x: Array) -> Array:
     return x
 
 
+class NoNorm(nn.Module):
+    """Its input: what a `norm` field holds where a network has no normalisation."""
+
+    use_running_average: bool = True
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b *space c"]) -> Float[Array, "b *space c"]:
+        """`x`."""
+        return x
+
+
 class ConvNormAct(nn.Module):
     """Convolution (`conv`), norm (`norm`) and activation, "b *space c" -> "b *out width"; see `Conv` for the fields."""
 

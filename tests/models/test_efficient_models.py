@@ -187,11 +187,21 @@ def test_initial_values_of_the_release():
         assert deviation == pytest.approx(0.0792, rel=0.1)
 
 
+def test_every_kernel_of_mobilenet_v3_starts_as_the_releases():
+    model = models.create("mobilenet_v3_small")
+    excited = model.stages[3]
+    block = model.block(**excited.arguments(0), conv=model.conv, norm=model.norm, act=model.act, dtype=model.dtype)
+    params = paths(block.init(jax.random.key(0), jnp.zeros((1, 8, 8, 64)), train=False)["params"])
+    kernels = {path: float(leaf.std()) for path, leaf in params.items() if path.endswith("kernel")}
+    assert {"excite/reduce/kernel", "excite/expand/kernel"} < kernels.keys()
+    assert kernels == {path: pytest.approx(0.0792, rel=0.1) for path in kernels}
+
+
 @pytest.mark.parametrize("name", GOOGLE)
 def test_padding_and_epsilon_are_the_releases_unless_set(name):
     model = models.create(name)
     assert model.conv.keywords["padding"] == "SAME"
-    assert model.norm.keywords == {"momentum": 0.99, "epsilon": 1e-3}
+    assert model.norm.keywords == {"momentum": 0.9 if name.startswith("efficientnet_v2") else 0.99, "epsilon": 1e-3}
     port = models.create(name, padding="symmetric", norm_epsilon=1e-5)
     assert "padding" not in getattr(port.conv, "keywords", {})
     assert port.norm.keywords["epsilon"] == 1e-5
@@ -227,6 +237,17 @@ def test_vit_heads_and_tokens():
     odd = shapes(models.create("vit_ti16", width_multiplier=1.25, channel_divisor=8), 32)
     assert odd["stage1_block1/attention/qkv/kernel"] == (240, 3 * 4 * 64)
     assert odd["stage1_block1/attention/out/kernel"] == (4 * 64, 240)
+
+
+def test_queries_keys_and_values_start_as_kernels_of_their_own():
+    # Glorot and Bengio 2010, eq. 16, c inputs and c outputs: uniform within sqrt(6 / 2c), of deviation 1 / sqrt(c).
+    width = 256
+    variables = vit.Attention().init(jax.random.key(0), jnp.zeros((1, 2, width)))["params"]
+    drawn = np.split(np.asarray(variables["qkv"]["kernel"]), 3, axis=1)
+    for kernel in (*drawn, np.asarray(variables["out"]["kernel"])):
+        assert kernel.std() == pytest.approx(1 / math.sqrt(width), rel=0.02)
+        assert np.abs(kernel).max() == pytest.approx(math.sqrt(3 / width), rel=0.02)
+    assert len({kernel.tobytes() for kernel in drawn}) == 3
 
 
 def test_attention_is_the_sum_it_says():

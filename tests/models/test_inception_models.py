@@ -9,6 +9,7 @@ import pytest
 
 from research import models
 from research.models.googlenet import adaptive_average_pool
+from research.nn.conv import Conv
 from research.scaling import complexity
 
 # With auxiliary heads. GoogLeNet's have 128 c, 2048 x 1024 and 1024 x 1000 weights for c channels, and biases or norms.
@@ -110,6 +111,13 @@ def test_the_face_network_gives_embeddings():
     assert features.shape == (2, 512)
     assert variables["params"]["neck"]["dense"]["kernel"].shape == (1792, 512)
     assert "stage5_closing" in variables["params"]
+
+
+@pytest.mark.parametrize(("name", "biased"), [("googlenet", True), ("googlenet_bn", False), ("inception_v2", True)])
+def test_biases_are_the_networks_and_not_of_what_builds_its_convolutions(name, biased):
+    own, other = (shapes(models.create(name, **fields), (32, 32, 3))[0] for fields in ({}, {"conv": Conv}))
+    assert own == other
+    assert ("bias" in own["params"]["stage1_layer1"]["conv"]) == biased
 
 
 @pytest.mark.parametrize("n", [3, 4, 7, 14])

@@ -84,6 +84,21 @@ def test_depths_that_cannot_be(name):
         models.create(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("resnet164", "resnet158, resnet170"),
+        ("resnet200", "resnet194, resnet206"),
+        ("plain152", "plain146, plain158"),
+        ("preresnet164", "preresnet158, preresnet170"),
+        ("preresnet50", "preresnet44, preresnet56"),
+    ],
+)
+def test_names_of_bottleneck_networks_are_refused(name, nearest):
+    with pytest.raises(UserError, match=f"'{name}'.*bottlenecks.*nearest: {nearest}$"):
+        models.create(name)
+
+
 @pytest.mark.parametrize("depth", [14, 26, 110])
 def test_preactivation_moves_parameters_and_adds_none(depth):
     # The norm after the last block is what the first blocks of two stages and the stem have less.

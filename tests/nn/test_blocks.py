@@ -12,6 +12,7 @@ import pytest
 from research.errors import UserError
 from research.nn.blocks import SHORTCUTS, BasicBlock, Bottleneck
 from research.nn.conv import Conv, convolve
+from research.nn.layers import NoNorm
 from research.nn.pooling import average_pool, global_average_pool, max_pool
 from research.nn.preactivation import PreActivationBlock, PreActivationBottleneck, PreActivationStage
 from research.nn.squeeze_excite import SqueezeExcite
@@ -156,14 +157,6 @@ def test_bottleneck_strides_where_it_says(stride_on, middle):
     }
     assert shapes["conv1"] == (1, middle, middle, 4)
     assert shapes["conv3"] == (1, 4, 4, 16)
-
-
-class NoNorm(nn.Module):
-    use_running_average: bool = True
-    dtype: type = jnp.float32
-
-    def __call__(self, x):
-        return x
 
 
 def test_parameters_of_the_blocks_that_resnext_compares():

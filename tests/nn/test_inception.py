@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.nn.inception import Inception, Layer, NoNorm, Pool, ResidualInception, without_reductions
+from research.nn.inception import Inception, Layer, Pool, ResidualInception, without_reductions
 from research.nn.inception_net import AuxiliaryClassifier, InceptionNet, InceptionStage, scale_stages, small_window_pool
-from research.nn.layers import identity
+from research.nn.layers import NoNorm, identity
 from research.scaling import complexity
 from research.testing.model_laws import fill
 
