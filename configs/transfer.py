@@ -1,6 +1,18 @@
 """Transfer: SqueezeNet's ImageNet weights on faces and on digits, by four strategies, one of them from scratch.
 
-python launch.py train transfer --workdir runs/transfer                   # 40 faces, only the head is trained
+    python launch.py train transfer --workdir runs/transfer                   # 40 faces, only the head is trained
+
+Test accuracy on two CPU cores, one seed (0), one recipe; the rate is 1e-3 for the head alone and 3e-4 elsewhere:
+
+    variant     what is trained                faces (200 + 200 images)    digits (1,438 + 359)
+    *_head      the head                       0.9150 in 15 s              0.7465 in 12 s
+    *_last      the last stage and the head    0.9100 in 20 s              0.8802 in 15 s
+    *_full      everything                     0.9450 in 66 s              0.9916 in 32 s
+    *_scratch   everything, random start       0.2900 in 67 s              0.5989 in 31 s
+
+The rates were not tuned further. From scratch at 1e-3 nothing is learned (faces 0.0250): the ReLU that SqueezeNet has on
+its last maps then leaves no gradient. Ten epochs are few for a random start. One seed decides nothing between 0.9150 and
+0.9100: on 200 images the standard error is 0.02.
 """
 
 from research.config import (
