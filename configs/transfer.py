@@ -10,9 +10,9 @@ Test accuracy on two CPU cores, one seed (0), one recipe; the rate is 1e-3 for t
     *_full      everything                     0.9450 in 66 s              0.9916 in 32 s
     *_scratch   everything, random start       0.2900 in 67 s              0.5989 in 31 s
 
-The rates were not tuned further. From scratch at 1e-3 nothing is learned (faces 0.0250): the ReLU that SqueezeNet has on
-its last maps then leaves no gradient. Ten epochs are few for a random start. One seed decides nothing between 0.9150 and
-0.9100: on 200 images the standard error is 0.02.
+The rates were not tuned further. From scratch at 1e-3 nothing is learned (faces 0.0250): the ReLU that SqueezeNet has
+on its last maps then leaves no gradient. Ten epochs are few for a random start. One seed decides nothing between
+0.9150 and 0.9100: on 200 images the standard error is 0.02.
 """
 
 from research.config import (
