@@ -27,7 +27,6 @@ WITH_OPTIONS = [
         (f"resnet{depth}", {"shortcut": "B"}, count)
         for depth, count in ((20, 272_474), (32, 466_906), (44, 661_338), (56, 855_770), (110, 1_730_714))
     ],
-    ("resnet1202", {"shortcut": "B"}, 19_424_026),
     ("resnet18", {"shortcut": "A"}, 11_515_688),
     ("resnet34", {"shortcut": "A"}, 21_623_848),
     ("resnet34", {"shortcut": "C"}, 22_716_840),

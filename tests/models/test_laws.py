@@ -65,9 +65,10 @@ def small_forms() -> list[str]:
 
 
 @pytest.mark.parametrize("name", models.names())
-@pytest.mark.parametrize("law", model_laws.SHAPE_LAWS, ids=lambda law: law.__name__)
-def test_shape_law(law, name):
-    law(native(name))
+def test_shape_laws(name):
+    """All of them in one test: what they share, tracing the network, is what takes time."""
+    for law in model_laws.SHAPE_LAWS:
+        law(native(name))
 
 
 @pytest.mark.parametrize("name", small_forms())
