@@ -4,9 +4,11 @@ The format is told by the first bytes. Nothing in a file is executed (`research.
 """
 
 import io
+import lzma
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,12 @@ WRAPPERS = (
     "model_ema",
 )  # what training scripts wrap a state dict in
 
-# What damaged bytes make the readers raise.
+# What damaged bytes make the readers raise; the last four come of members of an archive that say they are compressed,
+# or encrypted, in some way.
 _DAMAGE = (
     *(pickle.UnpicklingError, zipfile.BadZipFile, SafetensorError, struct.error),
     *(EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, MemoryError),
-    *(NotImplementedError, UnicodeDecodeError, RuntimeError, ImportError),
+    *(RuntimeError, OSError, zlib.error, lzma.LZMAError),
 )
 
 

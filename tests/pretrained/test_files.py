@@ -138,6 +138,19 @@ def test_a_truncated_file_is_refused(tmp_path, name, share):
         files.read(tmp_path / name)
 
 
+@pytest.mark.parametrize("value", [8, 12, 14, 255])
+def test_no_changed_byte_gives_anything_but_arrays_or_a_refusal(tmp_path, value):
+    """At every place: 8, 12 and 14 are zip's numbers of deflate, bzip2 and LZMA, where nothing is compressed."""
+    sound, file, refused = (FOLDER / "zip.pth").read_bytes(), tmp_path / "changed.pth", 0
+    for place in range(len(sound)):
+        file.write_bytes(sound[:place] + bytes([value]) + sound[place + 1 :])
+        try:
+            files.read(file)
+        except UserError:
+            refused += 1
+    assert refused > len(sound) / 4
+
+
 @pytest.mark.parametrize("name", ["zip.pth", "legacy.pth", "wrapped.pth"])
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255))
 def test_a_changed_byte_is_read_or_refused_and_nothing_else(tmp_path_factory, name, place, value):
