@@ -11,7 +11,7 @@ LAYERS = ["research", "configs", "experiments", "listing", "launch"]  # each may
 
 # What each package of research/ may import of the others; top-level files of research/ are open to all.
 MAY_IMPORT = {
-    "analysis": {"data", "training"},
+    "analysis": {"data", "models", "training"},
     "nn": set(),
     "models": {"nn"},
     "pretrained": {"models", "nn"},

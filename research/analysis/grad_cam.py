@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from research import models
 from research.errors import UserError, unknown
 
 PyTree = Any
@@ -44,8 +45,7 @@ def layers(model: nn.Module, variables: PyTree, images: Float[Array, "b *space c
 
 def last_stage(known: dict[str, tuple[int, ...]]) -> str:
     """The layer that is looked at by default: the last `stageN`, or the last maps there are. Raises `UserError`."""
-    stages = [path for path in known if path.startswith("stage") and path.removeprefix("stage").isdigit()]
-    candidates = stages or list(known)
+    candidates = models.stages(known) or list(known)
     if not candidates:
         raise UserError("this network has no maps to look at; expected one with convolutions")
     return candidates[-1]

@@ -9,7 +9,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -170,6 +170,11 @@ def _mixed(annotation: Any) -> bool:
     """Whether the annotation is a union of several types (None apart), which only the module itself can judge."""
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     return union and len([a for a in typing.get_args(annotation) if a is not type(None)]) > 1
+
+
+def stages(modules: Iterable[str]) -> list[str]:
+    """Those of a network's modules, by name and in their order, whose outputs are those of its stages: `stage1`, ..."""
+    return [name for name in modules if re.fullmatch(r"stage\d+", name)]
 
 
 def check_input(name: str, input_shape: tuple[int, ...], **fields: Any) -> None:

@@ -21,7 +21,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from research import config as configs
-from research import pretrained
+from research import models, pretrained
 from research.config import Config, DataConfig, TransferConfig
 from research.errors import UserError, unknown
 from research.pretrained import HEAD
@@ -172,7 +172,7 @@ def frozen(cfg: TransferConfig, model: nn.Module, shape: tuple[int, ...], train_
 
 
 def _frozen_weights(cfg: TransferConfig, modules: Sequence[str], train_examples: int) -> frozenset[str]:
-    stages = [name for name in modules if name.startswith("stage") and name.removeprefix("stage").isdigit()]
+    stages = models.stages(modules)
     freeze = cfg.freeze
     if freeze == "auto":
         freeze = "none" if cfg.weights is None else strategy(train_examples, stages)

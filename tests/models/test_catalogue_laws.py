@@ -39,7 +39,7 @@ def captured(model, shape):
 @every_variant
 def test_stages_are_captured_by_name(name):
     shapes = captured(cut(name, 1), models.variant(name).input_shape)
-    stages = [path for path in shapes if path.startswith("stage") and path.removeprefix("stage").isdigit()]
+    stages = models.stages(shapes)
     assert sorted(stages, key=lambda s: int(s.removeprefix("stage"))) == [f"stage{n + 1}" for n in range(len(stages))]
     assert stages
     ordered = [shapes[f"stage{n + 1}"] for n in range(len(stages))]
@@ -80,9 +80,8 @@ def test_small_image_stem_leaves_something_of_32_pixels(name):
     model = models.create(name, stem="cifar")
     rank = len(models.variant(name).input_shape) - 1
     shape = (32,) * rank
-    last = [s for path, s in captured(model, (*shape, 3)).items() if path.startswith("stage") and path[5:].isdigit()][
-        -1
-    ]
+    shapes = captured(model, (*shape, 3))
+    last = shapes[models.stages(shapes)[-1]]
     assert min(last[1:-1]) >= 2
     assert model.minimum < models.variant(name).minimum
 
