@@ -151,8 +151,8 @@ def options(name: str) -> dict[str, tuple[Any, Any]]:
 def create(name: str, **fields: Any) -> nn.Module:
     """The module of a variant (or of the user's `file.py:MyNet`), with some of its fields set.
 
-    `create("resnet50", num_classes=10)`. Raises `UserError`, a `ValueError`: an unknown name or field (nearest valid
-    ones shown), or a value of the wrong type or range.
+    `create("resnet50", num_classes=10)`; without `num_classes` it has the variant's own. Raises `UserError`, a
+    `ValueError`: an unknown name or field (nearest valid ones shown), or a value of the wrong type or range.
     """
     found = variant(name)
     known = _fields(found.build)
@@ -163,7 +163,8 @@ def create(name: str, **fields: Any) -> nn.Module:
         key: annotation for key, (annotation, _) in known.items() if _is_plain(annotation) and not _mixed(annotation)
     }
     checked = {k: decode(plain[k], v, f"model.{k}") if k in plain else v for k, v in fields.items()}
-    return found.build(**checked)
+    classes = {"num_classes": found.num_classes} if "num_classes" in known else {}
+    return found.build(**classes | checked)
 
 
 def _mixed(annotation: Any) -> bool:
@@ -186,6 +187,5 @@ def check_input(name: str, input_shape: tuple[int, ...], **fields: Any) -> None:
     rank = len(found.input_shape)
     if len(input_shape) != rank:
         raise UserError(f"model {name} takes examples with {rank} axes, the last one channels; got shape {input_shape}")
-    classes = {"num_classes": found.num_classes} if "num_classes" in _fields(found.build) else {}
-    minimum = getattr(create(name, **classes | fields), "minimum", found.minimum)
+    minimum = getattr(create(name, **fields), "minimum", found.minimum)
     require_resolution(f"model {name}", input_shape[:-1], minimum)

@@ -23,7 +23,7 @@ epochs, ResNeXts for 100); those of the plain networks are the paper's.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -35,10 +35,15 @@ from research.nn.layers import Activation, BatchNorm, Builder, fixed
 from research.nn.trunk import SmallImageStem, Stage, Stem, Trunk, scale, scale_width
 from research.values import Count, Fraction, Natural, Positive
 
-STEMS: dict[str, Builder] = {"imagenet": functools.partial(Stem, kernel=7, stride=2, pool=True), "cifar": Stem}
+StemName = SmallImageStem | Literal["video"]  # video: its first stride is of space only (rank 3)
+STEMS: dict[str, Builder] = {
+    "imagenet": functools.partial(Stem, kernel=7, stride=2, pool=True),
+    "video": functools.partial(Stem, kernel=7, stride=(1, 2, 2), pool=True),
+    "cifar": Stem,
+}
 BOTTLENECK_V1 = functools.partial(Bottleneck, stride_on="1x1")
 INPUT_SHAPE = (224, 224, 3)
-TOTAL_STRIDE = {"imagenet": 32, "cifar": 8}
+TOTAL_STRIDE = {"imagenet": 32, "video": 16, "cifar": 8}  # video: in time, half of that in space
 
 
 def resnet(
@@ -50,7 +55,7 @@ def resnet(
     width_multiplier: Positive = 1.0,
     depth_multiplier: Positive = 1.0,
     channel_divisor: Count = 8,
-    stem: SmallImageStem = "imagenet",
+    stem: StemName = "imagenet",
     shortcut: Shortcut = "B",
     groups: Count = 1,
     base_width: Count = 64,

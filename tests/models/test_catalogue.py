@@ -135,6 +135,7 @@ def test_own_file_with_a_table_of_variants(tmp_path):
         "VARIANTS = {'mine': Variant(MyNet, (16, 16, 1), 5, 16, 'mine')}\nCONSTANT = 3\n"
     )
     assert models.variant(f"{path}:mine").input_shape == (16, 16, 1)
-    assert models.create(f"{path}:mine").num_classes == 7
+    assert models.create(f"{path}:mine").num_classes == 5  # the table's, not the class's default
+    assert models.create(f"{path}:mine", num_classes=4).num_classes == 4
     with pytest.raises(UserError, match="expected a module class"):
         models.create(f"{path}:CONSTANT")
