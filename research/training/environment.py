@@ -57,7 +57,8 @@ def describe(resolved: Resolved, normalisation: Mapping[str, Any]) -> dict[str, 
         },
         "images": {
             "shape": list(resolved.info.shape),
-            "crop_fraction": resolved.data.crop_fraction or 1.0,
+            # Images of the data's own size are not cropped.
+            "crop_fraction": 1.0 if resolved.data.resolution is None else resolved.data.crop_fraction or 1.0,
             "interpolation": resolved.data.interpolation or "bilinear",
             "mean": np.asarray(normalisation["mean"]).tolist(),
             "std": np.asarray(normalisation["std"]).tolist(),

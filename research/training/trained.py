@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -47,13 +47,13 @@ class Trained:
             raise UserError(f"image {str(file)!r} does not exist")
         height, width, channels = self.shape
         image = transforms.decode(path.read_bytes(), channels, str(file))
-        if image.shape[:2] == (height, width):
-            return image
-        if height != width:
-            raise UserError(f"{file} is {image.shape[0]}x{image.shape[1]}; expected {height}x{width}")
-        if self.config.data.fit == "pad":
+        if height == width and self.config.data.fit == "pad":
             return transforms.pad(image, height)
-        return transforms.resize(image, height, self.crop_fraction, self.interpolation)
+        if height == width:
+            return transforms.resize(image, height, self.crop_fraction, self.interpolation)
+        if image.shape[:2] != (height, width):
+            raise UserError(f"{file} is {image.shape[0]}x{image.shape[1]}; expected {height}x{width}")
+        return image
 
     def normalised(self, images: Array) -> Float[Array, "b h w c"]:
         """Images uint8 as the network sees them."""
@@ -62,7 +62,7 @@ class Trained:
     def logits(self, images: Array) -> Float[Array, "b k"]:
         """Class scores of images uint8 "b h w c"."""
         with resolve.matmul_precision(self.config):
-            return self.model.apply(self.variables, self.normalised(images), train=False)  # type: ignore[return-value]
+            return cast(Array, self.model.apply(self.variables, self.normalised(images), train=False))
 
     def probabilities(self, images: Array) -> Float[Array, "b k"]:
         """Of one class per image (softmax), or of each class by itself (sigmoid) where images have several."""

@@ -11,7 +11,7 @@ from PIL import Image
 
 import launch
 from research import config as configs
-from research import training
+from research import data, training
 from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig
 from research.data.sources import source as data_source
 from research.training import trained
@@ -78,6 +78,28 @@ def test_prediction_is_with_the_statistics_that_were_evaluated(tmp_path, average
     found = np.argmax(np.asarray(jax.jit(loaded.probabilities)(images)), axis=-1)
     evaluated = training.evaluate(tmp_path)
     assert np.mean(found == labels) == pytest.approx(evaluated["ema/top1" if averaged else "top1"], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"data.crop_fraction": 0.5},  # without a resolution nothing is cropped
+        {"data.resolution": 8, "data.crop_fraction": 0.5},  # of exactly that size, and cropped all the same
+        {"data.resolution": 12, "data.interpolation": "bicubic"},
+        {"data.resolution": 12, "data.fit": "pad"},
+        {"data.name": "orl_faces", "data.resolution": 16, "data.channels": 3, "data.crop_fraction": 0.8},
+    ],
+)
+def test_files_become_the_images_that_were_evaluated(tmp_path, fields):
+    """To the byte, from files of the very images."""
+    cfg = configs.replace(CONFIG, **fields, **{"budget.train": "2 steps"})
+    training.train(cfg, tmp_path, display=False)
+    images, _ = data_source(cfg.data).read(cfg.data, "eval").read(np.arange(3))
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for file, image in zip(files, images, strict=True):
+        Image.fromarray(image[..., 0]).save(file)
+    evaluated = data.pipeline(cfg.data, seed=0).resident["eval"]["image"][:3]
+    assert np.array_equal([trained.load(tmp_path).fitted(file) for file in files], evaluated)
 
 
 RELOAD = """
