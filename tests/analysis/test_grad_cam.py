@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research import models
 from research.analysis import grad_cam
 from research.errors import UserError
+from research.testing import model_laws
 from research.testing.model_laws import fill, initial_shapes
-from tests.models.test_laws import cut
+from tests.models.test_laws import shortened, small_forms
 
 
 class Linear(nn.Module):
@@ -68,11 +68,11 @@ def test_unknown_layers_are_refused():
         grad_cam.grad_cam(model, variables, images, layer="head")
 
 
-@pytest.mark.parametrize("name", models.names())
-def test_every_variant_has_a_last_stage_to_look_at(name):
-    model = cut(name, 1)
-    shape = models.variant(name).input_shape
-    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
-    known = grad_cam.layers(model, variables, images)
+@pytest.mark.parametrize("name", small_forms())
+def test_every_family_has_a_last_stage_to_look_at(name):
+    """Or, where its stages are no maps, the last maps before them."""
+    model, shape = shortened(name).model, shortened(name).input_shape
+    known = grad_cam.layers(
+        model, shortened(name).initial[1], jax.ShapeDtypeStruct((model_laws.BATCH, *shape), jnp.float32)
+    )
     assert known[grad_cam.last_stage(known)][-1] > 1
