@@ -1,14 +1,121 @@
-"""How JAX is set up before the first compile: a persistent cache, so that a second start compiles nothing."""
+"""How JAX is set up: the CPU backend's flags and threads before it starts, and a persistent cache of compiled programs.
 
+`prepare` runs when `research` is imported, `set_up` when a program is about to compile.
+"""
+
+import contextlib
 import logging
+import math
 import os
+import sys
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
+from typing import Literal, cast
+
+from research.errors import unknown
+
+Lowering = Literal["measured", "portable", "native"]
+LOWERINGS: tuple[Lowering, ...] = ("measured", "portable", "native")
+
+# Flags of XLA's CPU backend, chosen by measurement (`python benchmarks/flags.py`), and the versions of jaxlib that they
+# were tried with: an unknown flag ends the process. Convolutions then go to Eigen instead of YNNPACK, which is half as
+# fast.
+FLAGS = {"--xla_cpu_experimental_ynn_fusion_type": ""}
+TRIED = ("0.10.2",)
+
+_LOG = logging.getLogger("research")
+
+
+def lowering() -> Lowering:
+    """How convolutions, pools and sums over positions are computed on a CPU: the value of `CONVSCALE_LOWERING`.
+
+    `measured` (the default): as measured to be fastest; `portable`: the same without oneDNN; `native`: as stock JAX,
+    with XLA's flags untouched. Raises `UserError`.
+    """
+    asked = os.environ.get("CONVSCALE_LOWERING") or "measured"
+    if asked not in LOWERINGS:
+        raise unknown("CONVSCALE_LOWERING", asked, LOWERINGS)
+    return cast(Lowering, asked)
+
+
+def prepare() -> None:
+    """Set the flags and threads of XLA's CPU backend in the environment, where the user has not set them.
+
+    Logs what it set, or warns that JAX's backends had started before.
+    """
+    if os.environ.get("CONVSCALE_LOWERING") == "native" or _version("jaxlib") not in TRIED:
+        return
+    given = os.environ.get("XLA_FLAGS", "")
+    names = {word.partition("=")[0] for word in given.split()}
+    flags = [f"{name}={value}" for name, value in FLAGS.items() if name not in names]
+    changes = {"XLA_FLAGS": " ".join([*given.split(), *flags])} if flags else {}
+    cores, threads = len(os.sched_getaffinity(0)), _quota()
+    if threads < cores and "NPROC" not in os.environ:  # what XLA's thread pool goes by
+        changes["NPROC"] = str(threads)
+    if not changes:
+        return
+    shown = ", ".join(f"{name}={value}" for name, value in changes.items())
+    if _started():
+        _LOG.warning("JAX started before `research` was imported, so convolutions run slower: too late for %s", shown)
+        return
+    os.environ.update(changes)
+    _LOG.info("set for XLA's CPU backend: %s", shown)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _started() -> bool:
+    """Whether a backend of JAX has read its flags."""
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bridge is not None and bool(bridge.backends_are_initialized())
+
+
+def _quota() -> int:
+    """Whole cores that this process's control group may use: a container can see more than it is given."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return sys.maxsize
+    return sys.maxsize if limit == "max" else max(1, math.ceil(int(limit) / int(period)))
+
+
+@contextlib.contextmanager
+def unkept() -> Iterator[None]:
+    """Within this context no program that is compiled goes to JAX's persistent cache, so it may call oneDNN.
+
+    XLA cannot write down a program with such calls: jaxlib's attempt to fails inside the library.
+    """
+    import jax
+
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = jax.config.values[name]
+    jax.config.update(name, math.inf)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
+def keeps_programs() -> bool:
+    """Whether JAX would write the program that it compiles now to its persistent cache."""
+    import jax
+
+    values = jax.config.values
+    enabled = bool(values["jax_compilation_cache_dir"]) and bool(values["jax_enable_compilation_cache"])
+    return enabled and values["jax_persistent_cache_min_compile_time_secs"] < math.inf
 
 
 def set_up() -> None:
     """Keep every compiled program under `JAX_COMPILATION_CACHE_DIR` or the user's cache folder; quiet the libraries."""
     import jax
 
+    lowering()  # a wrong word is refused here, before anything compiles
     # Orbax speaks through absl of choices that are ours ("read_only=True"), and logs what it raises as well; so do
     # the event loops it writes with.
     for library in ("absl", "asyncio", "concurrent.futures"):

@@ -1,5 +1,9 @@
-"""Order that the compiler must keep, for the sake of memory: compute this only when that is done."""
+"""What the compiler must keep apart, for the sake of memory or time: this only when that is done, this once.
 
+Its CPU backend drops optimization barriers, so there other means stand in for them.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -32,3 +36,13 @@ def after(values: PyTree, done: PyTree) -> PyTree:
 
 def _is_number(x: Any) -> bool:
     return jnp.issubdtype(x.dtype, jnp.number)
+
+
+def apart(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """`function(x)`, written to memory once, whatever uses it: XLA does not fuse across what this becomes.
+
+    Its CPU backend drops optimization barriers before it fuses, and a fusion computes what it uses at several places
+    again for each; a branch whose condition depends on data stays. (Both branches are the same, so the value of the
+    condition does not matter.) Not for differentiation: for what an operation's lowering computes.
+    """
+    return jax.lax.cond(jnp.ravel(x)[0] < 1, function, function, x)

@@ -4,7 +4,7 @@ Arrays are "b *space c": a batch, then one axis per spatial dimension, then chan
 input's, so that one definition serves sequences, images and volumes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from research.errors import UserError
+from research.nn.convolution import Geometry, convolution
+from research.nn.sums import at_positions
 
 Dtype = Any
 Sizes = int | tuple[int, ...]
@@ -34,8 +36,8 @@ def spread(value: Sizes, rank: int) -> tuple[int, ...]:
 
 
 def per_channel(values: Float[Array, " c"], x: Float[Array, "b *space c"]) -> Float[Array, "..."]:
-    """One value per channel in the rank and type of `x`, ready to be added to it or to multiply it."""
-    return values.astype(x.dtype).reshape((1,) * (x.ndim - 1) + values.shape)
+    """One value per channel in the shape and type of `x`, ready to be added to it or to multiply it."""
+    return at_positions(values.astype(x.dtype), x.shape)
 
 
 class Conv(nn.Module):
@@ -85,16 +87,7 @@ def convolve(
     around = pads(x.shape[1:-1], reach, strides, tuple((r - 1) // 2 for r in reach) if padding is None else padding)
     if any(sum(p) + n < r for n, p, r in zip(x.shape[1:-1], around, reach, strict=True)):
         raise UserError(f"an input of {x.shape[1:-1]} pixels, padded by {around}, is smaller than a {reach} kernel")
-    axes = "DHW"[-rank:]
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=strides,
-        padding=around,
-        rhs_dilation=spacing,
-        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
-        feature_group_count=groups,
-    )
+    return convolution(x, kernel, Geometry(x.shape[1:-1], kernel.shape[:-2], strides, tuple(around), spacing, groups))
 
 
 def pads(
@@ -107,3 +100,48 @@ def pads(
         raise UserError(f"padding is {padding!r}; expected pixels, SAME or None")
     missing = [max((-(-n // s) - 1) * s + w - n, 0) for n, w, s in zip(space, window, strides, strict=True)]
     return [(m // 2, m - m // 2) for m in missing]
+
+
+def conv_general_dilated(
+    lhs: Array,
+    rhs: Array,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    batch_group_count: int = 1,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Array:
+    """`jax.lax.conv_general_dilated`, computed as ours: for `flax.linen.Conv(..., conv_general_dilated=...)`.
+
+    What our own convolution cannot say is left to JAX's: other orders of dimensions than "N...C" with "...IO", spread
+    inputs, groups of the batch, another precision or type of the result.
+    """
+    numbers = jax.lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
+    rank = lhs.ndim - 2
+    maps, spacing = (0, rank + 1, *range(1, rank + 1)), tuple(rhs_dilation or (1,) * rank)
+    ours = numbers == jax.lax.ConvDimensionNumbers(maps, (rank + 1, rank, *range(rank)), maps)
+    ours &= set(lhs_dilation or (1,)) == {1} and batch_group_count == 1 and precision is None
+    if not ours or preferred_element_type not in (None, lhs.dtype) or lhs.dtype != rhs.dtype or not rank:
+        return jax.lax.conv_general_dilated(
+            lhs,
+            rhs,
+            window_strides,
+            padding,
+            lhs_dilation,
+            rhs_dilation,
+            numbers,
+            feature_group_count,
+            batch_group_count,
+            precision,
+            preferred_element_type,
+        )
+    space, window, strides = lhs.shape[1:-1], rhs.shape[:-2], tuple(window_strides)
+    if isinstance(padding, str):
+        reach = [d * (k - 1) + 1 for k, d in zip(window, spacing, strict=True)]
+        padding = jax.lax.padtype_to_pads(space, reach, strides, padding)
+    around = tuple((int(low), int(high)) for low, high in padding)
+    return convolution(lhs, rhs, Geometry(space, window, strides, around, spacing, feature_group_count))

@@ -27,7 +27,7 @@ ReleasePadding = Literal["same", "symmetric"]
 
 # Momentum of MobileNetV3 (section 6.1.1) and of EfficientNet (section 5.2; its second version has 0.9); epsilon is a
 # field of each network.
-GoogleBatchNorm = functools.partial(nn.BatchNorm, momentum=0.99)
+GoogleBatchNorm = functools.partial(BatchNorm, momentum=0.99, epsilon=1e-5)
 
 # MobileNets' release (tensorflow/models, slim) starts every kernel so, depthwise and dense ones too.
 SLIM_INIT = nn.initializers.truncated_normal(0.09)

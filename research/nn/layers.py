@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from research.errors import UserError
+from research.nn import batch_norm
 from research.nn.conv import Conv, Dtype, Padding, Sizes
 
 Builder = Callable[..., nn.Module]  # a module class or a partial of one: what `conv`, `norm` and `block` fields hold
@@ -20,7 +21,7 @@ Activation = Callable[[Array], Array]
 
 # Ioffe and Szegedy 2015 (arXiv:1502.03167). `momentum` is the share of the old running value that is kept (PyTorch
 # calls the complement so); 0.9 and 1e-5 are what fb.resnet.torch and torchvision use. Scale starts at 1, shift at 0.
-BatchNorm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+BatchNorm = functools.partial(batch_norm.BatchNorm, momentum=0.9, epsilon=1e-5)
 LECUN = nn.initializers.lecun_normal()
 
 

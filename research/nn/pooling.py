@@ -1,11 +1,12 @@
 """Pooling for any spatial rank, "b *space c"."""
 
+import math
 from typing import Literal
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from research.nn import windows
 from research.nn.conv import Sizes, pads, spread
 
 Padding = Sizes | Literal["SAME"]
@@ -24,7 +25,7 @@ def max_pool(
     if ceil:
         rows = zip(x.shape[1:-1], sizes, strides, around, strict=True)
         around = [(p[0], max(p[1], _overhang(n, k, s, p[0]))) for n, k, s, p in rows]
-    return nn.max_pool(x, sizes, strides, around)
+    return windows.largest(x, windows.Windows(sizes, strides, tuple(around)))
 
 
 def _overhang(n: int, window: int, stride: int, padding: int) -> int:
@@ -40,7 +41,11 @@ def average_pool(
     rank = x.ndim - 2
     sizes, strides = spread(window, rank), spread(stride, rank)
     around = pads(x.shape[1:-1], sizes, strides, padding)
-    return nn.avg_pool(x, sizes, strides, around, count_include_pad=count_padding)
+    over = windows.Windows(sizes, strides, tuple(around))
+    if count_padding:
+        return windows.total(x, over) / math.prod(sizes)
+    inside = jnp.ones((1, *x.shape[1:-1], 1), x.dtype)
+    return windows.total(x, over) / windows.total(inside, over)
 
 
 def global_average_pool(x: Float[Array, "b *space c"]) -> Float[Array, "b c"]:

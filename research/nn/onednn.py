@@ -1,0 +1,73 @@
+"""oneDNN, the library that PyTorch's convolutions on x86 are: it is linked into jaxlib, and a custom call reaches it.
+
+XLA's CPU backend turns a custom call with the target `__onednn$convolution` or `__onednn$matmul` into a call of the
+library, on XLA's own threads. It is no documented interface: a request that the library refuses ends the process. So it
+is used only with versions of jaxlib in which every form below was run (`TRIED`), for float32, and never in a program
+that leaves this machine. Elsewhere plain JAX stands in (`convolution.candidates`).
+"""
+
+import functools
+import json
+import platform
+import sys
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+from jaxtyping import Array, Float
+
+TRIED = ("0.10.2",)
+_LAST = -1
+
+
+@functools.cache
+def available() -> bool:
+    """Whether this jaxlib has the library where we look for it."""
+    return jaxlib.__version__ in TRIED and sys.platform == "linux" and platform.machine() == "x86_64"
+
+
+def convolution(
+    x: Float[Array, "b *space c"],
+    kernel: Float[Array, "*window in_channels features"],
+    *,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+    groups: int = 1,
+) -> Float[Array, "b *out features"]:
+    """The library's forward convolution, float32, of one to three spatial axes; no padding may be negative."""
+    rank, window = x.ndim - 2, kernel.shape[:-2]
+    rows = zip(x.shape[1:-1], window, strides, padding, dilation, strict=True)
+    out = [(n + low + high - d * (k - 1) - 1) // s + 1 for n, k, s, (low, high), d in rows]
+    maps = {"batch_dim": 0, "feature_dim": rank + 1, "spatial_dims": list(range(1, rank + 1))}
+    filters = {"input_feature_dim": rank, "output_feature_dim": rank + 1, "spatial_dims": list(range(rank))}
+    asked = {
+        "dims": rank + 2,
+        "input": {"dims": rank + 2, "data": maps},
+        "kernel": {"dims": rank + 2, "filter": filters},
+        "output": {"dims": rank + 2, "data": maps},
+        "window": {
+            "size": list(window),
+            "pad_left": [low for low, _ in padding],
+            "pad_right": [high for _, high in padding],
+            "strides": list(strides),
+            "window_dilations": list(dilation),
+        },
+        "feature_groups": groups,
+    }
+    return _call("convolution", "onednn_conv_config", asked, (x.shape[0], *out, kernel.shape[-1]), x, kernel)
+
+
+def product(a: Float[Array, "k m"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
+    """The library's product of the transposed `a` with `b`, float32."""
+    return _call("matmul", "onednn_matmul_config", {"transpose_a": True}, (a.shape[_LAST], b.shape[_LAST]), a, b)
+
+
+def _call(name: str, kind: str, asked: dict[str, object], shape: Sequence[int], *operands: Array) -> Array:
+    result = jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
+    # Version 1 of custom calls: the one whose text reaches the backend as it is written here.
+    call = jax.ffi.ffi_call(
+        f"__onednn${name}", result, custom_call_api_version=1, legacy_backend_config=json.dumps({kind: asked})
+    )
+    return call(*operands)
