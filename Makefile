@@ -6,10 +6,12 @@
 #   make test-device     the laws on the GPU or TPU of this machine (EXTRAS=dev,cuda12 or dev,cuda13 or dev,tpu)
 #   make install         build .venv from constraints.txt; nothing when fresh
 #   make parity          compare with torchvision and timm themselves, in a virtual environment of their own
+#   make torch           that environment alone, for `python -m benchmarks.against`
+#   make test-tpu-compile  train steps compiled for TPUs that are not here; half an hour
 #   make install-system  what comes from Debian (root)
 #   make clean           remove .venv and caches; runs/ stays
 
-.PHONY: help demo test lint test-device parity install install-system clean
+.PHONY: help demo test lint test-device parity torch test-tpu-compile install install-system clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -52,11 +54,19 @@ test-device: install
 	  if jax.default_backend() == "cpu" else None)'
 	env -u JAX_PLATFORMS CONVSCALE_TEST_DEVICE=1 $(BIN)/pytest $(LAWS)
 
-parity: install
+torch:
 	@test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/python -m pip install --quiet --disable-pip-version-check torch==2.14.1 torchvision==0.29.1 timm
+
+parity: install torch
 	.venv-parity/bin/python tools/parity.py --again build/parity
 	CONVSCALE_PARITY=build/parity $(BIN)/pytest tests/pretrained/test_parity.py
+
+# libtpu stays out of .venv: with it there, every start of JAX looks for a TPU.
+test-tpu-compile: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --upgrade \
+	  --target build/libtpu libtpu
+	CONVSCALE_TPU_COMPILE=1 PYTHONPATH=build/libtpu $(BIN)/pytest tests/analysis/test_tpu_compile.py
 
 install-system:
 	@missing=$$(for package in $(DEBIAN); do dpkg -s $$package >/dev/null 2>&1 || echo $$package; done | xargs); \

@@ -12,9 +12,10 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import arguments
 import listing
 from research.errors import Preempted, RunFailed, UserError, nearest, unknown
 
@@ -22,13 +23,6 @@ if TYPE_CHECKING:
     from research.sweeps.plan import Planned
     from research.sweeps.study import Study
     from research.training.trained import Trained
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}")
 
 
 def list_(words: argparse.Namespace, rest: list[str]) -> None:
@@ -105,6 +99,30 @@ def _check_workdir(workdir: str | None) -> None:
     if workdir is None:
         raise UserError("--workdir is missing; expected the folder to write to")
     record.check_workdir(workdir)
+
+
+def plan(words: argparse.Namespace, rest: list[str]) -> None:
+    """What a config's training step needs in memory and time on TPUs that are not here, or on the devices that are."""
+    from research.analysis import topologies
+
+    wanted = None
+    if words.topology is not None:
+        wanted = topologies.parse(words.topology)
+        topologies.prepare()
+        os.environ["JAX_PLATFORMS"] = "cpu"  # keys and constants need no accelerator that may be here
+    import configs
+    from research import overrides
+
+    cfg = overrides.apply(configs.load(words.config), rest, prog="launch.py plan CONFIG")
+    _backend()
+    from research.analysis import plan as planning
+    from research.analysis import plan_report
+
+    made = planning.plan(cfg, wanted, say=lambda line: print(line, file=sys.stderr))
+    if words.json:
+        print(json.dumps(plan_report.as_dict(made, words.config), indent=2))
+    else:
+        print(plan_report.table(made, words.config))
 
 
 def evaluate(words: argparse.Namespace, rest: list[str]) -> None:
@@ -210,6 +228,7 @@ def _launch(chosen: "Study", words: argparse.Namespace) -> None:
         words.workdir,
         executor=words.executor,
         workers=words.workers,
+        population=words.population,
         pattern=words.filter,
         accept_code=words.accept_code,
         progress=sys.stderr.isatty(),
@@ -285,98 +304,50 @@ def status(words: argparse.Namespace, rest: list[str]) -> None:
     print(", ".join(f"{count} {state}" for state, count in sorted(Counter(row["status"] for row in rows).items())))
 
 
+def bench(words: argparse.Namespace, rest: list[str]) -> None:
+    """Step time, images per second, compile time, memory and achieved FLOP/s of models on this machine."""
+    _backend()
+    from research.analysis import bench as benching
+    from research.overrides import parse_fields
+
+    works = benching.works(
+        {name: parse_fields(name, rest) for name in words.models},
+        passes=[name for name in benching.PASSES if getattr(words, name)] or benching.PASSES,
+        repeats=words.repeats,
+        batch_size=words.batch_size,
+        resolution=words.resolution,
+        num_classes=words.num_classes,
+        compute=words.compute,
+    )
+    measured = []
+    for at, (work, cost) in enumerate(works):
+        if sys.stderr.isatty():
+            print(f"[{at + 1}/{len(works)}] {work.model}", file=sys.stderr)
+        measured.append(benching.measure(work, cost, words.repeats))
+    print(benching.show(measured, as_json=words.json))
+
+
 def _backend() -> None:
     from research import backend
 
     backend.set_up()
 
 
-def _parser() -> tuple[_Parser, dict[str, _Parser]]:
-    parser = _Parser(prog="launch.py", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--debug", action="store_true", help="show tracebacks; may stand anywhere")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
-    made: dict[str, _Parser] = {}
-
-    def verb(name: str, run: Callable[..., None], usage: str, help_: bool = True) -> _Parser:
-        about = listing.first_line(run)
-        made[name] = verbs.add_parser(
-            name, help=about, description=about, usage=usage, add_help=help_, allow_abbrev=False
-        )
-        made[name].set_defaults(run=run)
-        return made[name]
-
-    v = verb("list", list_, "launch.py list [KIND] [--json]")
-    v.add_argument("kind", nargs="?", metavar="KIND", help=", ".join(listing.LISTS))
-    v.add_argument("--json", action="store_true")
-    v = verb(
-        "inspect",
-        inspect,
-        "launch.py inspect MODEL [--resolution R] [--num-classes N] [field overrides] [--json]\n"
-        "       launch.py inspect CONFIG --schedule [overrides] [--out FILE] [--json]",
-    )
-    v.add_argument("model", metavar="MODEL", help="or, with --schedule, a CONFIG as `launch.py train` takes it")
-    v.add_argument("--schedule", action="store_true", help="the learning rate of CONFIG, as a table and a figure")
-    v.add_argument(
-        "--out", metavar="FILE", help="figure of --schedule: .svg, .png or .html; default: learning_rate.svg"
-    )
-    v.add_argument("--resolution", type=int, metavar="R", help="pixels; default: the variant's own")
-    v.add_argument("--num-classes", type=int, metavar="N")
-    v.add_argument("--json", action="store_true")
-    v = verb("train", train, "launch.py train CONFIG [overrides] --workdir DIR", help_=False)
-    v.add_argument("config", metavar="CONFIG", help="NAME, NAME:VARIANT, a path to such a file, or a run's config.json")
-    v.add_argument("--workdir", metavar="DIR")
-    v = verb("eval", evaluate, "launch.py eval --workdir DIR [--checkpoint best|last|STEP] [--dataset NAME]")
-    _of_run(v)
-    v.add_argument("--dataset", metavar="NAME")
-    v = verb("predict", predict, "launch.py predict --workdir DIR [--checkpoint WHICH] [--top N] [--json] FILE ...")
-    v.add_argument("files", nargs="+", metavar="FILE", help="images")
-    v.add_argument("--top", type=int, default=5, metavar="N", help="classes shown")
-    v.add_argument("--json", action="store_true")
-    _of_run(v)
-    v = verb("export", export, "launch.py export --workdir DIR [--checkpoint WHICH] --out FILE")
-    v.add_argument("--out", metavar="FILE", required=True)
-    _of_run(v)
-    v = verb("explain", explain, "launch.py explain --workdir DIR --image FILE [--layer L] [--class NAME] [--out FILE]")
-    v.add_argument("--image", metavar="FILE", required=True)
-    v.add_argument("--layer", metavar="L", help="path of a module with maps; default: the last stage")
-    v.add_argument("--class", dest="class_name", metavar="NAME", help="default: the likeliest")
-    v.add_argument("--out", metavar="FILE", help="default: DIR/explain/IMAGE.png")
-    _of_run(v)
-    v = verb("study", study, "launch.py study NAME [--scale S] [--filter GLOB] [--dry-run [--json]] --workdir DIR")
-    v.add_argument("name", metavar="NAME", help="a name of `launch.py list studies`, or a path to a study's file")
-    v.add_argument("--scale", metavar="S", help="smoke, small or full; default: the study's first")
-    _runs(v)
-    v = verb("sweep", sweep, "launch.py sweep CONFIG --grid KEY=V1,V2 ... [--seeds N] [overrides] --workdir DIR")
-    v.add_argument("config", metavar="CONFIG")
-    v.add_argument(
-        "--grid", metavar="KEY=VALUES", action="append", required=True, help="V1,V2 or A:B:STEP or log(A,B,N)"
-    )
-    v.add_argument("--seeds", type=int, default=1, metavar="N")
-    _runs(v)
-    v = verb("report", report, "launch.py report DIR [DIR ...] [--open]")
-    v.add_argument("folders", nargs="+", metavar="DIR")
-    v.add_argument("--open", action="store_true", help="open it in the browser")
-    v = verb("status", status, "launch.py status DIR [--json]")
-    v.add_argument("folder", metavar="DIR")
-    v.add_argument("--json", action="store_true")
-    return parser, made
-
-
-def _of_run(verb: argparse.ArgumentParser) -> None:
-    """What every verb that uses a trained run takes."""
-    verb.add_argument("--workdir", metavar="DIR", required=True)
-    verb.add_argument("--checkpoint", default="best", metavar="WHICH", help="best, last or a step")
-
-
-def _runs(verb: argparse.ArgumentParser) -> None:
-    """What every verb that launches many runs takes."""
-    verb.add_argument("--workdir", metavar="DIR")
-    verb.add_argument("--filter", metavar="GLOB", help="only runs whose label (arm/budget/seed) matches")
-    verb.add_argument("--executor", default="local", metavar="E")
-    verb.add_argument("--workers", type=int, default=1, metavar="N")
-    verb.add_argument("--accept-code", action="append", default=[], metavar="DIGEST", help="reuse an older code's runs")
-    verb.add_argument("--dry-run", action="store_true", help="print the runs and their predicted cost")
-    verb.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
+VERBS: dict[str, arguments.Verb] = {
+    "list": list_,
+    "inspect": inspect,
+    "train": train,
+    "plan": plan,
+    "eval": evaluate,
+    "predict": predict,
+    "export": export,
+    "explain": explain,
+    "study": study,
+    "sweep": sweep,
+    "report": report,
+    "status": status,
+    "bench": bench,
+}
 
 
 def _quiet_threads() -> None:
@@ -433,7 +404,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _dispatch(argv: Sequence[str]) -> None:
-    parser, verbs = _parser()
+    parser, verbs = arguments.parser(__doc__, VERBS)
     if argv and not argv[0].startswith("-") and argv[0] not in verbs:
         raise unknown("verb", argv[0], verbs)
     if not argv:
@@ -446,7 +417,7 @@ def _dispatch(argv: Sequence[str]) -> None:
     if words.verb is None:
         raise unknown("option", argv[0], ["--help", "--debug", *verbs])
     words.command = shlex.join(["python", "launch.py", *argv])
-    if rest and words.verb not in ("train", "inspect", "sweep"):
+    if rest and words.verb not in arguments.OVERRIDDEN:
         close = nearest(rest[0], [option for action in verbs[words.verb]._actions for option in action.option_strings])
         raise UserError(f"unexpected {rest[0]!r}; {'nearest: ' + close[0] if close else verbs[words.verb].usage}")
     words.run(words, rest)

@@ -15,6 +15,7 @@ import jax
 
 import configs
 from research import backend, data
+from research.analysis import memory
 from research.config import Config, replace
 from research.training import parallel, programs, resolve
 
@@ -28,14 +29,12 @@ def compiled(cfg: Config) -> jax.stages.Compiled:
 
 def temporaries(cfg: Config) -> float:
     """MB of temporaries."""
-    return compiled(cfg).memory_analysis().temp_size_in_bytes / 1e6
+    return memory.of(compiled(cfg)).temporaries / 1e6
 
 
 def total(cfg: Config) -> float:
     """MB of everything the step needs."""
-    m = compiled(cfg).memory_analysis()
-    sizes = (m.argument_size_in_bytes, m.temp_size_in_bytes, m.output_size_in_bytes, -m.alias_size_in_bytes)
-    return sum(sizes) / 1e6
+    return memory.of(compiled(cfg)).total / 1e6
 
 
 def kept(cfg: Config) -> float:

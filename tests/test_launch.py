@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import arguments
 import launch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,6 +53,13 @@ REFUSED = [
     (["train", "digits:", "--workdir", "W"], "lenet5"),
     (["train", "digits", "--workdir", ""], "empty"),
     (["train", "digits", "--data.flip", "maybe", "--workdir", "W"], "--data.flip"),
+    (["plan"], "CONFIG"),
+    (["plan", "digitz"], "digits"),
+    (["plan", "digits", "--topology", "v5e:2x3"], "nearest: v5e:2x4"),
+    (["plan", "digits", "--topology", "v5e-8"], "CHIP:SHAPE"),
+    (["plan", "digits", "--topology", "v4:2x2x1"], "v5p"),
+    (["plan", "digits", "--data.batch-size", "62", "--parallelism.devices", "4"], "60 or 64"),
+    (["plan", "digits", "--data.name", "coco"], "prepare coco"),
     (["inspect", "resnet21"], "resnet20"),
     (["inspect", "resnet20", "--shortcut", "D"], "shortcut"),
     (["inspect", "resnet50", "--resolution", "8"], "at least"),
@@ -98,7 +106,7 @@ def test_a_refusal_in_a_process_of_its_own_prints_no_traceback(tmp_path):
 
 
 def test_help_names_every_verb_and_every_verb_has_help(capsys):
-    _, verbs = launch._parser()
+    _, verbs = arguments.parser(launch.__doc__, launch.VERBS)
     with pytest.raises(SystemExit) as stop:
         launch.main(["--help"])
     assert stop.value.code == 0

@@ -6,10 +6,10 @@ from typing import Literal
 
 from research.config import AugmentationConfig, DataConfig
 from research.data.examples import RESIDENT, DatasetInfo, info
-from research.data.pipeline import Batch, Feed, Host, Pipeline, Resident, resident
+from research.data.pipeline import Batch, Feed, Host, Pipeline, Resident, resident, resident_shapes
 from research.data.sources import SOURCES, source
-from research.data.stored import digest
-from research.data.streaming import Streaming, streaming
+from research.data.stored import Stored, digest
+from research.data.streaming import Streaming, streaming, streaming_shapes
 from research.errors import UserError
 
 __all__ = [
@@ -19,13 +19,16 @@ __all__ = [
     "Host",
     "Pipeline",
     "Resident",
+    "Stored",
     "Streaming",
     "check_batch_size",
+    "described",
     "fingerprint",
     "info",
     "input_of",
     "names",
     "pipeline",
+    "shapes",
     "summaries",
 ]
 
@@ -49,13 +52,30 @@ def fingerprint(cfg: DataConfig) -> str:
     return digest(files) if files else hashlib.sha256(cfg.name.encode()).hexdigest()
 
 
-def input_of(cfg: DataConfig, augmentation: AugmentationConfig) -> Literal["resident", "streaming"]:
+def described(cfg: DataConfig) -> tuple[Stored, str]:
+    """The data set as its files say, or where they are not here as published; then the second says so, else empty.
+
+    Raises `UserError` as `info` where nothing is known of it.
+    """
+    row = source(cfg)
+    try:
+        return row.describe(cfg), ""
+    except UserError as error:
+        if row.published is None:
+            raise
+        return row.published, f"{cfg.name} is not here: its published shape, classes and sizes are used ({error})"
+
+
+def input_of(
+    cfg: DataConfig, augmentation: AugmentationConfig, stored: Stored | None = None
+) -> Literal["resident", "streaming"]:
     """How the examples reach the step, decided by the config and the data set alone. Raises `UserError` as `info`.
 
     Random-resized crops of files, whose sizes differ, are cut before the images have one size: on the host, streaming.
     """
-    described = info(cfg)
-    crops_files = augmentation.random_resized_crop and not source(cfg).describe(cfg).uniform
+    stored = stored or source(cfg).describe(cfg)
+    described = info(cfg, stored)
+    crops_files = augmentation.random_resized_crop and not stored.uniform
     if cfg.input == "resident" and crops_files:
         raise UserError(
             f"augmentation.random_resized_crop crops the files of {cfg.name} before they have one size; expected "
@@ -87,3 +107,14 @@ def pipeline(
     if input_of(cfg, augmentation) == "streaming":
         return streaming(cfg, augmentation, seed=seed, host=host)
     return resident(cfg, augmentation, seed=seed, host=host)
+
+
+def shapes(
+    cfg: DataConfig, augmentation: AugmentationConfig = AugmentationConfig(), *, stored: Stored | None = None
+) -> Pipeline:
+    """A pipeline to trace and compile with: the shapes of its arrays, no example. Raises `UserError` as `info`."""
+    stored = stored or source(cfg).describe(cfg)
+    described = info(cfg, stored)
+    if input_of(cfg, augmentation, stored) == "streaming":
+        return streaming_shapes(cfg, augmentation, described, uniform=stored.uniform)
+    return resident_shapes(cfg, augmentation, described)

@@ -47,9 +47,12 @@ def _side(cfg: DataConfig, stored: Stored) -> tuple[int, int]:
     return height, width
 
 
-def info(cfg: DataConfig) -> DatasetInfo:
-    """What `cfg` gives, from metadata alone. Raises `UserError`: unknown, unprepared or missing data, contradiction."""
-    stored = source(cfg).describe(cfg)
+def info(cfg: DataConfig, stored: Stored | None = None) -> DatasetInfo:
+    """What `cfg` gives, from metadata alone: of `stored`, by default what the files say.
+
+    Raises `UserError`: unknown, unprepared or missing data, contradiction.
+    """
+    stored = stored or source(cfg).describe(cfg)
     channels = cfg.channels or stored.shape[2]
     transforms.to_channels(np.zeros((1, 1, stored.shape[2]), np.uint8), channels)
     for key, values in (("mean", cfg.mean), ("std", cfg.std)):

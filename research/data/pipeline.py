@@ -156,6 +156,11 @@ class Resident:
         """Which examples, and whether they count."""
         return row_shapes(self.config, self.host)
 
+    def of_run(self, config: DataConfig, augmentation: AugmentationConfig, seed: int) -> "Resident":
+        """The same examples for a run with another batch, augmentation or seed: they are neither read nor copied."""
+        resident = {**self.resident, "seed": seed_words(seed)}
+        return dataclasses.replace(self, config=config, augmentation=augmentation, seed=seed, resident=resident)
+
     def train(self, start_step: int) -> Generator[Feed, None, None]:
         """Endless feeds from `start_step` on."""
         step = start_step
@@ -190,6 +195,26 @@ def resident(cfg: DataConfig, augmentation: AugmentationConfig, *, seed: int, ho
     images = arrays["train"]["image"]
     constants = examples.normalisation(cfg, described, [images if len(chosen) == len(images) else images[chosen]])
     return Resident(cfg, augmentation, described, seed, host, {**arrays, **constants, "seed": seed_words(seed)}, sound)
+
+
+def constant_shapes(info: DatasetInfo) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of what every pipeline keeps on the devices: mean and deviation per channel, and the seed."""
+    channels = jax.ShapeDtypeStruct(info.shape[-1:], np.float32)
+    return {"mean": channels, "std": channels, "seed": jax.ShapeDtypeStruct((2,), np.uint32)}
+
+
+def label_shape(info: DatasetInfo, count: int) -> jax.ShapeDtypeStruct:
+    """The shape of the labels of `count` examples: a class each, or for several a number for each class."""
+    return jax.ShapeDtypeStruct(*((count, info.num_classes), np.float32) if info.multi_label else ((count,), np.int32))
+
+
+def resident_shapes(cfg: DataConfig, augmentation: AugmentationConfig, info: DatasetInfo) -> Resident:
+    """`resident` with the shapes of its arrays and no example: to be traced, not to be fed from."""
+    arrays: dict[str, Any] = {
+        split: {"image": jax.ShapeDtypeStruct((count, *info.shape), np.uint8), "label": label_shape(info, count)}
+        for split, count in (("train", info.train_examples), ("eval", info.eval_examples))
+    }
+    return Resident(cfg, augmentation, info, 0, Host(), {**arrays, **constant_shapes(info)}, {})
 
 
 def _load(part: examples.Part, info: DatasetInfo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -226,6 +226,14 @@ def _folder_files(cfg: DataConfig) -> dict[str, epath.Path]:
 
 # --- the rows
 
+
+def _published(
+    shape: tuple[int | None, int | None, int], classes: int, train: int, evaluation: int, *, uniform: bool = True
+) -> Stored:
+    """A set whose files are not here, as its authors describe it; its classes are numbers."""
+    return Stored(shape, tuple(map(str, range(classes))), train, evaluation, uniform=uniform)
+
+
 SOURCES: dict[str, Source] = {
     "digits": Source("1,797 handwritten digits, 8x8 grey, inside scikit-learn", _digits_info, _digits, _digits_file),
     "orl_faces": Source("400 photographs of 40 faces, 112x92 grey (AT&T, 1994)", _orl_info, _orl, _orl_files),
@@ -234,6 +242,7 @@ SOURCES: dict[str, Source] = {
         lambda cfg: _fashion_source(cfg).describe(cfg),
         lambda cfg, split: _fashion_source(cfg).read(cfg, split),
         lambda cfg: _fashion_source(cfg).files(cfg),
+        _published((28, 28, 1), 10, 60_000, 10_000),
     ),
     "synthetic": Source(
         "made up here: 2,500 noisy patterns, 32x32 RGB, 10 classes", _synthetic_info, _synthetic, lambda cfg: {}
@@ -244,12 +253,26 @@ SOURCES: dict[str, Source] = {
         _folder,
         _folder_files,
     ),
-    "mnist": tfds.source("MNIST: 70,000 handwritten digits, 28x28 grey (LeCun et al. 1998), TFDS"),
-    "cifar10": tfds.source("CIFAR-10: 60,000 photos, 32x32 RGB, 10 classes (Krizhevsky 2009), TFDS"),
-    "cifar100": tfds.source("CIFAR-100: 60,000 photos, 32x32 RGB, 100 classes (Krizhevsky 2009), TFDS"),
-    "svhn_cropped": tfds.source("SVHN: 99,289 house-number digits, 32x32 RGB (Netzer et al. 2011), TFDS"),
+    "mnist": tfds.source(
+        "MNIST: 70,000 handwritten digits, 28x28 grey (LeCun et al. 1998), TFDS",
+        published=_published((28, 28, 1), 10, 60_000, 10_000),
+    ),
+    "cifar10": tfds.source(
+        "CIFAR-10: 60,000 photos, 32x32 RGB, 10 classes (Krizhevsky 2009), TFDS",
+        published=_published((32, 32, 3), 10, 50_000, 10_000),
+    ),
+    "cifar100": tfds.source(
+        "CIFAR-100: 60,000 photos, 32x32 RGB, 100 classes (Krizhevsky 2009), TFDS",
+        published=_published((32, 32, 3), 100, 50_000, 10_000),
+    ),
+    "svhn_cropped": tfds.source(
+        "SVHN: 99,289 house-number digits, 32x32 RGB (Netzer et al. 2011), TFDS",
+        published=_published((32, 32, 3), 10, 73_257, 26_032),
+    ),
     "imagenet2012": tfds.source(
-        "ImageNet: 1,281,167 photos, 1,000 classes (arXiv:1409.0575), evaluated on validation, TFDS", "validation"
+        "ImageNet: 1,281,167 photos, 1,000 classes (arXiv:1409.0575), evaluated on validation, TFDS",
+        "validation",
+        published=_published((None, None, 3), 1000, 1_281_167, 50_000, uniform=False),
     ),
 }
 

@@ -62,12 +62,16 @@ def in_memory(images: np.ndarray, labels: np.ndarray) -> Examples:
 
 @dataclass(frozen=True)
 class Source:
-    """A row of the data sets: one line on it, and how to describe it, read a split of it and find its files."""
+    """A row of the data sets: one line on it, and how to describe it, read a split of it and find its files.
+
+    `published`: what is known of it where its files are not here.
+    """
 
     summary: str
     describe: Callable[[DataConfig], Stored]
     read: Callable[[DataConfig, Split], Examples]
     files: Callable[[DataConfig], Mapping[str, epath.Path]]  # name within the data set -> path
+    published: Stored | None = None
 
 
 WHOLE = 256 * 2**20  # bytes up to which a data set is digested whole

@@ -22,7 +22,18 @@ import numpy as np
 from research.config import AugmentationConfig, DataConfig
 from research.data import crops, examples
 from research.data.examples import DatasetInfo, Part
-from research.data.pipeline import Batch, Feed, Host, as_batch, evaluation_rows, row_shapes, seed_words, training_rows
+from research.data.pipeline import (
+    Batch,
+    Feed,
+    Host,
+    as_batch,
+    constant_shapes,
+    evaluation_rows,
+    label_shape,
+    row_shapes,
+    seed_words,
+    training_rows,
+)
 from research.data.sources import source
 from research.data.stored import Encoded, Split
 from research.errors import RunFailed
@@ -97,10 +108,9 @@ class Streaming:
     def feed_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Which examples, whether they count, and the examples themselves."""
         rows = row_shapes(self.config, self.host)
-        count, several = rows["mask"].shape, self.info.multi_label
-        label = ((*count, self.info.num_classes), np.float32) if several else (count, np.int32)
-        image = jax.ShapeDtypeStruct((*count, *self.info.shape), np.uint8)
-        return {**rows, "image": image, "label": jax.ShapeDtypeStruct(*label)}
+        (count,) = rows["mask"].shape
+        image = jax.ShapeDtypeStruct((count, *self.info.shape), np.uint8)
+        return {**rows, "image": image, "label": label_shape(self.info, count)}
 
     def train(self, start_step: int) -> Generator[Feed, None, None]:
         """Endless feeds from `start_step` on."""
@@ -128,11 +138,26 @@ def streaming(cfg: DataConfig, augmentation: AugmentationConfig, *, seed: int, h
         for images, _, sound in examples.everything(parts["train"], examples.spaced(described), described)
     )
     constants = examples.normalisation(cfg, described, measured)
-    crop = None
-    if augmentation.random_resized_crop and not source(cfg).describe(cfg).uniform:
-        crop, augmentation = augmentation, dataclasses.replace(augmentation, random_resized_crop=False)
+    crop, augmentation = _host_crop(augmentation, uniform=source(cfg).describe(cfg).uniform)
     resident = {**constants, "seed": seed_words(seed)}
     return Streaming(cfg, augmentation, described, seed, host, resident, parts, crop)
+
+
+def streaming_shapes(
+    cfg: DataConfig, augmentation: AugmentationConfig, info: DatasetInfo, *, uniform: bool
+) -> Streaming:
+    """`streaming` with the shapes of its arrays and no file: to be traced, not to be fed from."""
+    crop, augmentation = _host_crop(augmentation, uniform=uniform)
+    return Streaming(cfg, augmentation, info, 0, Host(), constant_shapes(info), {}, crop)
+
+
+def _host_crop(
+    augmentation: AugmentationConfig, *, uniform: bool
+) -> tuple[AugmentationConfig | None, AugmentationConfig]:
+    """What is cut on the host (None: nothing), and what is left to do inside the step."""
+    if uniform or not augmentation.random_resized_crop:
+        return None, augmentation
+    return augmentation, dataclasses.replace(augmentation, random_resized_crop=False)
 
 
 def _stream(feeds: Feeds, start: int, workers: int) -> Generator[Feed, None, None]:

@@ -262,11 +262,12 @@ def _files(cfg: DataConfig) -> dict[str, epath.Path]:
     return {file.name: file for file in _folder(cfg).iterdir() if file.is_file()}
 
 
-def source(summary: str, evaluation: str | None = None) -> Source:
+def source(summary: str, evaluation: str | None = None, published: Stored | None = None) -> Source:
     """A row for a TFDS set; `evaluation` names its evaluation split where the first of test, validation is not it."""
     return Source(
         summary=summary,
         describe=functools.partial(_describe, evaluation=evaluation),
         read=functools.partial(_read, evaluation=evaluation),
         files=_files,
+        published=published,
     )

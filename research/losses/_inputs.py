@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 AnyArray = Array | np.ndarray
+# An option of a loss that is a value to the compiled step: 0 is known to be off only where it is a Python number.
+Number = float | Float[AnyArray, ""]
 
 # Scores before softmax or sigmoid, any float type.
 Logits = Annotated[Float[AnyArray, "b k"], "logits"]

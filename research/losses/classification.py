@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from research.losses._inputs import BinaryLabels, ClassLabels, Logits, PerExample
+from research.losses._inputs import BinaryLabels, ClassLabels, Logits, Number, PerExample
 
 
-def softmax_cross_entropy(logits: Logits, labels: ClassLabels, *, label_smoothing: float = 0.0) -> PerExample:
+def softmax_cross_entropy(logits: Logits, labels: ClassLabels, *, label_smoothing: Number = 0.0) -> PerExample:
     """Cross-entropy in nats between the labels and softmax(logits): one class per example.
 
     Shapes: logits "b k"; labels "b" (class indices) or "b k" (probabilities). With label smoothing a, the target is
@@ -17,14 +17,14 @@ def softmax_cross_entropy(logits: Logits, labels: ClassLabels, *, label_smoothin
     """
     chex.assert_rank(logits, 2)
     logits = logits.astype(jnp.float32)
-    if labels.ndim == 1 and label_smoothing == 0.0:
+    if labels.ndim == 1 and isinstance(label_smoothing, float | int) and label_smoothing == 0:
         return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
     targets = optax.losses.smooth_labels(_dense(labels, logits.shape[-1]), label_smoothing)
     chex.assert_equal_shape([logits, targets])
     return optax.losses.softmax_cross_entropy(logits, targets)
 
 
-def sigmoid_binary_cross_entropy(logits: Logits, labels: BinaryLabels, *, label_smoothing: float = 0.0) -> PerExample:
+def sigmoid_binary_cross_entropy(logits: Logits, labels: BinaryLabels, *, label_smoothing: Number = 0.0) -> PerExample:
     """Cross-entropy in nats of k independent yes/no decisions, sigmoid(logits) each, summed over the classes.
 
     Shapes: logits "b k"; labels "b k" (0 or 1 each, or probabilities), or "b": class indices, taken as one-hot,

@@ -95,7 +95,8 @@ class Subsampling(nn.Module):
         channels = x.shape[-1]
         scale = self.param("scale", functools.partial(uniform_by_fan_in, fan_in=4), (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
-        return 4 * average_pool(x, 2, 2) * per_channel(scale, x) + per_channel(bias, x)
+        summed = 4 * average_pool(x, 2, 2)
+        return summed * per_channel(scale, summed) + per_channel(bias, summed)
 
 
 class ConnectedConv(nn.Module):

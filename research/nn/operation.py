@@ -55,9 +55,11 @@ class Operation:
     def __call__(self, *operands: Array, **static: Hashable) -> Array:
         """The operation on arrays, traced or not."""
         shapes = tuple((tuple(x.shape), np.dtype(x.dtype)) for x in operands)
-        return self.primitive.bind(*operands, **static, jaxpr=self._jaxpr(shapes, tuple(static.items())))
+        jaxpr = self._jaxpr(shapes, tuple(static.items()), jax.sharding.get_abstract_mesh())
+        return self.primitive.bind(*operands, **static, jaxpr=jaxpr)
 
-    def _trace(self, shapes: tuple[Any, ...], static: tuple[tuple[str, Any], ...]) -> core.ClosedJaxpr:
+    def _trace(self, shapes: tuple[Any, ...], static: tuple[tuple[str, Any], ...], mesh: Any) -> core.ClosedJaxpr:
+        """The meaning for operands of these shapes, within `mesh`: what is traced inside of it belongs to it."""
         operands = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
         with jax.ensure_compile_time_eval():
             return jax.make_jaxpr(self._meaning(*operands, **dict(static)))(*operands)

@@ -1,7 +1,7 @@
 """What a run is: the digest of its config, of the code that can change its numbers, and of its data.
 
 The code is the syntax trees, without comments and docstrings, of the project files the run imports: a static walk of
-the import statements from `research/training/loop.py`, plus the files its config chooses by name (the model's, the
+the import statements from the loops of `research/training`, plus the files its config chooses by name (the model's, the
 task's, the loss's). Packages that find their files by reading the folder are entered only through such a choice, so
 an edit to another architecture family, or a new one, changes no identity.
 """
@@ -20,7 +20,7 @@ from research.config import digest as digest_of_config
 from research.errors import unknown
 
 PROJECT = Path(__file__).resolve().parents[2]
-ENTRY = "research.training.loop"
+ENTRIES = ("research.training.loop", "research.training.population")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def code_files(config: Config, *, root: Path = PROJECT) -> list[Path]:
 def _files(model: str, task: str, loss: str, transfer: bool, root: Path) -> set[Path]:
     own = [_own_file(name, kind) for name, kind in ((model, "model"), (loss, "loss")) if catalogue.is_path(name)]
     roots = [root, *(file.parent for file in own)]
-    chosen = [ENTRY, f"research.tasks.{task}"]
+    chosen = [*ENTRIES, f"research.tasks.{task}"]
     if not catalogue.is_path(model):
         family = _model_module(model)
         chosen.append(family)

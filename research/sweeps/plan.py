@@ -50,6 +50,15 @@ def check(planned: Sequence[Planned]) -> None:
             raise UserError(f"run {p.label!r} has config seed {p.config.seed}; expected the seed of its label")
 
 
+def check_population(asked: str) -> int | None:
+    """How many runs are to train in one step; None for `auto`. Raises `UserError`."""
+    if asked == "auto":
+        return None
+    if not (asked.isdigit() and int(asked) >= 1):
+        raise UserError(f"--population is {asked!r}; expected auto, or how many runs to train in one step (1: none)")
+    return int(asked)
+
+
 def select(planned: Sequence[Planned], pattern: str | None) -> list[Planned]:
     """The runs whose label matches the shell pattern (`*` crosses `/`); all without one. Raises `UserError` on none."""
     if pattern is None:

@@ -1,7 +1,8 @@
 """The store: `WORKDIR/runs/<id>/` holds each run once, `WORKDIR/study.json` says which studies want which runs."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -17,6 +18,12 @@ STATES = ("waiting", "running", "finished", "failed", "preempted")
 def run_folder(workdir: epath.PathLike, run_id: str) -> epath.Path:
     """Where the run with this identity lives, whether or not it exists yet."""
     return epath.Path(workdir) / "runs" / run_id
+
+
+def group_folder(workdir: epath.PathLike, ids: Sequence[str]) -> epath.Path:
+    """Where runs with these identities that train together, in this order, keep their common state until they end."""
+    name = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+    return epath.Path(workdir) / "groups" / name
 
 
 def state(folder: epath.PathLike) -> str:

@@ -1,5 +1,6 @@
 """The engine of studies and sweeps: plan, identities, skip what is finished, execute, report a line per run."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,13 +33,22 @@ class Study:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Runs to be trained in one step: all that the study has put together, also those that are finished already."""
+
+    folder: epath.Path
+    runs: tuple[tuple[str, Config, epath.Path], ...]  # identity, config and folder of each
+
+
+@dataclass(frozen=True)
 class Job:
-    """One run for an executor: train `config` into `folder`."""
+    """One run for an executor: train `config` into `folder`, with the others of its group where it has one."""
 
     label: str
     id: str
     config: Config
     folder: epath.Path
+    group: Group | None = None
 
 
 @dataclass(frozen=True)
@@ -54,10 +64,10 @@ class Outcome:
 class Execute(Protocol):
     """An executor: the function `execute` of a file in this folder. Yields each job's outcome as it ends, in any order.
 
-    A failing run is an outcome, not an exception; `workers` is how many runs at a time.
+    A failing run is an outcome, not an exception; `workers` is how many runs at a time, None as many as is fastest.
     """
 
-    def __call__(self, jobs: Sequence[Job], *, workers: int, progress: bool) -> Iterator[Outcome]:
+    def __call__(self, jobs: Sequence[Job], *, workers: int | None, progress: bool) -> Iterator[Outcome]:
         """Run the jobs as the outcomes are asked for. Raises `UserError` at once for what it cannot serve."""
 
 
@@ -72,7 +82,8 @@ def launch(
     workdir: epath.PathLike,
     *,
     executor: str = "local",
-    workers: int = 1,
+    workers: int | None = None,
+    population: str = "auto",
     pattern: str | None = None,
     accept_code: Iterable[str] = (),
     progress: bool = False,
@@ -80,6 +91,7 @@ def launch(
 ) -> list[Outcome]:
     """Run what is not finished yet of `study` in `workdir`; returns the outcome of every run it started.
 
+    `population`: how many runs that differ in seed and numbers alone train in one step (`grouping.groups`).
     `pattern` restricts it to matching labels, `accept_code` lets results of older code digests stand in, `say` gets
     one line per run. Runs with the same identity are trained once. Raises `UserError` before anything is trained
     (unknown executor, a filter that matches nothing, data or a config that cannot be used), `Preempted`.
@@ -87,14 +99,17 @@ def launch(
     known = executors()
     if executor not in known:
         raise unknown("executor", executor, known)
+    plan.check_population(population)
     plan.check(study.planned)
     chosen = {p.label for p in plan.select(study.planned, pattern)}
     wanted = [run_identity(p.config) for p in study.planned]
     accepted = store.resolve_code(workdir, accept_code)
     served = [store.locate(workdir, identity, accepted) for identity in wanted]
     jobs = _jobs(study.planned, served, chosen, workdir, say)
+    together = _groups(study, wanted, population, workdir) if jobs and executor == "local" else None
+    jobs = [dataclasses.replace(job, group=(together or {}).get(job.id)) for job in jobs]
     running = known[executor](jobs, workers=workers, progress=progress)
-    store.write_study(workdir, _entry(study, wanted, served))
+    store.write_study(workdir, _entry(study, wanted, served, workdir, population, together))
     outcomes: list[Outcome] = []
     start = time.monotonic()
     for outcome in running:
@@ -106,8 +121,48 @@ def launch(
     return outcomes
 
 
-def _entry(study: Study, wanted: Sequence[RunIdentity], served: Sequence[RunIdentity]) -> dict[str, Any]:
+def _recorded_groups(
+    study: Study, wanted: Sequence[RunIdentity], population: str, workdir: epath.PathLike
+) -> list[list[str]] | None:
+    """The groups with which these very runs were launched here before, under the same word; None: never."""
+    if not (epath.Path(workdir) / store.STUDY).exists():
+        return None
+    for entry in store.read_studies(workdir):
+        if (entry["name"], entry["scale"]) == (study.name, study.scale) and "population" in entry:
+            same = entry["population"]["of"] == [identity.id for identity in wanted]
+            if same and entry["population"]["asked"] == population:
+                return entry["population"]["groups"]
+    return None
+
+
+def _groups(study: Study, wanted: Sequence[RunIdentity], population: str, workdir: epath.PathLike) -> dict[str, Group]:
+    """The group of each run that has one, by identity: decided once for a study, whatever of it is left to do."""
+    from research.sweeps import grouping  # needs jax
+
+    configs = {identity.id: p.config for identity, p in zip(wanted, study.planned, strict=True)}
+    found = _recorded_groups(study, wanted, population, workdir)
+    if found is None:
+        found = grouping.groups(configs, population)
+    by_id: dict[str, Group] = {}
+    for ids in found:
+        runs = tuple((id_, configs[id_], store.run_folder(workdir, id_)) for id_ in ids)
+        group = Group(store.group_folder(workdir, ids), runs)
+        by_id |= dict.fromkeys(ids, group)
+    return by_id
+
+
+def _entry(
+    study: Study,
+    wanted: Sequence[RunIdentity],
+    served: Sequence[RunIdentity],
+    workdir: epath.PathLike,
+    population: str,
+    together: Mapping[str, Group] | None,
+) -> dict[str, Any]:
     """The study's entry of `study.json`: every run it wants, also those a filter leaves for another time."""
+    groups = _recorded_groups(study, wanted, population, workdir)
+    if together is not None:
+        groups = [[id_ for id_, _, _ in group.runs] for group in dict.fromkeys(together.values())]
     runs = [
         {
             "id": used.id,
@@ -126,6 +181,7 @@ def _entry(study: Study, wanted: Sequence[RunIdentity], served: Sequence[RunIden
         "question": study.question,
         "command": study.command,
         "axes": list(study.axes),
+        "population": {"asked": population, "of": [identity.id for identity in wanted], "groups": groups or []},
         "runs": runs,
     }
 

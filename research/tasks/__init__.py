@@ -50,6 +50,13 @@ class Task(Protocol):
     def num_outputs(self) -> int:
         """How many outputs the model needs."""
 
+    @property
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """The numbers of its loss that are on, by name: a run keeps them in its state and not in its programs."""
+
+    def with_hyperparameters(self, numbers: Mapping[str, Any]) -> "Task":
+        """The task with these numbers, which may be traced, in place of its own; names that are not its are ignored."""
+
     def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
         """The training loss of each example, float32 "b", not masked."""
 

@@ -1,8 +1,9 @@
 """Classification: one class per example, or several (multi-label), judged by top-k or by F1."""
 
+import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +24,25 @@ class Classification:
     num_outputs: int
     multi_label: bool = False
     higher_is_better: bool = True
+    label_smoothing: Any = None  # a number, which may be traced; None: off
 
     @property
     def metric(self) -> str:
         """The name among `values` that says which checkpoint is best."""
         return "macro_f1" if self.multi_label else "top1"
 
+    @property
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """Label smoothing, where it is on."""
+        return {} if self.label_smoothing is None else {"label_smoothing": self.label_smoothing}
+
+    def with_hyperparameters(self, numbers: Mapping[str, Any]) -> "Classification":
+        """The task with another label smoothing, which may be traced."""
+        return dataclasses.replace(self, **{name: numbers[name] for name in self.hyperparameters if name in numbers})
+
     def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
         """The training loss of each example, float32 "b", not masked. Shapes: outputs "b k", label "b" or "b k"."""
-        return self.loss_function(outputs, batch["label"])
+        return self.loss_function(outputs, batch["label"], **self.hyperparameters)
 
     def statistics(self, outputs: jax.Array, batch: Batch, *, train: bool) -> Statistics:
         """Masked sums of one batch; with `train` only the loss and the accuracy."""
@@ -87,13 +98,15 @@ def create(cfg: TaskConfig, info: Examples) -> Classification:
     function = losses.get(cfg.loss)
     if not catalogue.is_path(cfg.loss):
         _check_meaning(cfg.loss, function, info)
-    if cfg.label_smoothing:
+    smoothing = cfg.label_smoothing or None
+    if smoothing is not None:
         if "label_smoothing" not in inspect.signature(function).parameters:
             raise UserError(
                 f"task.label_smoothing is {cfg.label_smoothing:g}; loss {cfg.loss!r} has no label smoothing"
             )
-        function = functools.partial(function, label_smoothing=cfg.label_smoothing)
-    return Classification(function, info.num_classes, info.multi_label)
+        if catalogue.is_path(cfg.loss):  # a user's own may ask whether it is 0: to it alone it is no value
+            function, smoothing = functools.partial(function, label_smoothing=smoothing), None
+    return Classification(function, info.num_classes, info.multi_label, label_smoothing=smoothing)
 
 
 def _check_meaning(name: str, function: Callable[..., jax.Array], info: Examples) -> None:

@@ -5,7 +5,9 @@ from; restore recomputes it. A checkpoint that cannot be read, or reads back as 
 warning and the one before it is used.
 """
 
+import contextlib
 import logging
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +24,7 @@ from research.training import state as states
 PyTree = Any
 FOLDER = "checkpoints"
 _log = logging.getLogger(__name__)
+_in_turn = threading.Lock()
 
 
 class Damaged(RuntimeError):
@@ -39,10 +42,20 @@ def _weights(state: PyTree, statistics: PyTree | None) -> dict[str, PyTree]:
 
 
 class Checkpoints:
-    """The checkpoints of one run folder. `higher_is_better` says which metric value is best."""
+    """The checkpoints of one run folder. `higher_is_better` says which metric value is best.
+
+    Where others of this process save too (not `alone`), each saves at once and in its turn: Orbax numbers its
+    operations per process, and two that go on side by side take one another's folders for their own.
+    """
 
     def __init__(
-        self, workdir: epath.PathLike, cfg: CheckpointConfig, *, higher_is_better: bool, read_only: bool = False
+        self,
+        workdir: epath.PathLike,
+        cfg: CheckpointConfig,
+        *,
+        higher_is_better: bool,
+        read_only: bool = False,
+        alone: bool = True,
     ) -> None:
         keep: list[managers.PreservationPolicy] = [managers.LatestN(cfg.keep_last)]
         if cfg.keep_best:
@@ -58,10 +71,11 @@ class Checkpoints:
             preservation_policy=managers.AnyPreservationPolicy(keep),
             best_fn=lambda metrics: metrics["value"],  # without it Orbax neither writes metrics nor knows a best step
             best_mode="max" if higher_is_better else "min",
-            enable_async_checkpointing=cfg.asynchronous,
+            enable_async_checkpointing=cfg.asynchronous and alone,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )
+        self._alone = alone
         folder = epath.Path(workdir).resolve() / FOLDER
         self._manager = ocp.CheckpointManager(folder, options=options, item_names=("state", "progress", "statistics"))
 
@@ -92,7 +106,8 @@ class Checkpoints:
             ),
             **({} if statistics is None else {"statistics": ocp.args.StandardSave(statistics)}),
         )
-        saved = self._manager.save(step, args=items, metrics=None if metric is None else {"value": metric})
+        with contextlib.nullcontext() if self._alone else _in_turn:
+            saved = self._manager.save(step, args=items, metrics=None if metric is None else {"value": metric})
         if not saved:
             raise RuntimeError(f"checkpoint {step} was not saved: {self._manager.latest_step()} is already there")
 

@@ -1,5 +1,6 @@
 """Under which circumstances a run was made: versions, device, flags, code and data, for `environment.json`."""
 
+import functools
 import os
 import platform
 import subprocess
@@ -19,8 +20,9 @@ from research.training.resolve import Resolved
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets", "grain")
 
 
+@functools.cache
 def _git(*words: str) -> str | None:
-    """Output of a git command in this project; None outside a checkout or without git."""
+    """Output of a git command in this project when the process began to train; None outside a checkout, without git."""
     root = Path(__file__).resolve().parents[2]
     try:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, timeout=20, check=True)
@@ -29,16 +31,29 @@ def _git(*words: str) -> str | None:
     return done.stdout.strip()
 
 
-def describe(resolved: Resolved, normalisation: Mapping[str, Any]) -> dict[str, Any]:
-    """The environment of a run about to start, as JSON values; `normalisation` has `mean` and `std` of its images."""
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _PACKAGES}
+
+
+def describe(
+    resolved: Resolved, normalisation: Mapping[str, Any], *, at_once: int = 1, group: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The environment of a run about to start, as JSON values; `normalisation` has `mean` and `std` of its images.
+
+    `at_once`: how many runs this process trains at a time, for whoever reads its times; `group`: which population it
+    is a member of.
+    """
     cfg = resolved.config
     status = _git("status", "--porcelain")
     return {
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in _PACKAGES},
+        "versions": _versions(),
         "device": parallel.describe(resolved.layout),
         "cpu_count": os.cpu_count(),
         "processes": jax.process_count(),
+        "runs_at_once": at_once,
+        "group": group,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": cfg.precision.matmul,
         "determinism": {

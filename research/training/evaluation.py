@@ -15,7 +15,7 @@ from research import config as configs
 from research import data
 from research.data.stored import Split
 from research.errors import UserError
-from research.training import batch_statistics, parallel, programs, record, resolve, state, step
+from research.training import batch_statistics, parallel, programs, record, resolve, sharing, state, step
 from research.training.checkpoint import Checkpoints
 from research.training.resolve import Resolved
 
@@ -31,26 +31,37 @@ class Evaluator:
     resident: PyTree
     split: Split
     compiled: Any = None
+    members: int = 0  # of a population, whose states have a leading axis of them; 0: one run
 
     def compile(self, like: state.TrainState) -> None:
         """Compile for states shaped as `like`."""
+        self._zeros = programs.zeros(self.resolved, self.pipeline, train=False)
+        if self.members:
+            self._zeros = jax.tree.map(lambda x: np.stack([x] * self.members), self._zeros)
+        key = "eval", self.split, self.resolved.signature, self.pipeline.info, self.members
+        self.compiled = sharing.once(key, lambda: self._compile(like))
+
+    def _compile(self, like: state.TrainState) -> jax.stages.Compiled:
         layout, task = self.resolved.layout, self.resolved.task
         evaluate = step.eval_step(
             self.resolved.model, task, self.pipeline.fetch, split=self.split, axis_name=layout.axis_name
         )
+        if self.members:
+            evaluate = step.of_members(evaluate, own_feeds=False)
         feed = programs.example_feed(self.pipeline, self._batch_size)
-        self._zeros = programs.zeros(self.resolved, self.pipeline, train=False)
         example = (like, self.resident, layout.split(feed), layout.replicate(self._zeros))
-        self.compiled = layout.compile_eval(evaluate, *example)
+        return layout.compile_eval(evaluate, *example)
 
-    def __call__(self, current: state.TrainState) -> dict[str, Any]:
-        """The task's values over the split."""
+    def __call__(self, current: state.TrainState) -> list[dict[str, Any]]:
+        """The task's values over the split, of each member."""
         layout = self.resolved.layout
         statistics = layout.replicate(jax.tree.map(np.zeros_like, self._zeros))  # fresh: the step consumes them
         with contextlib.closing(self.pipeline.evaluate(self.split, self._batch_size)) as feeds:
             for feed in feeds:
                 statistics = self.compiled(current, self.resident, layout.split(feed), statistics)
-        return self.resolved.task.values(parallel.host(statistics))
+        sums = parallel.host(statistics)
+        each = [jax.tree.map(lambda x, i=i: x[i], sums) for i in range(self.members)] if self.members else [sums]
+        return [self.resolved.task.values(of_member) for of_member in each]
 
     @property
     def _batch_size(self) -> int:
@@ -67,6 +78,9 @@ class Reestimator:
 
     def compile(self, like: state.TrainState) -> None:
         """Compile for states shaped as `like`."""
+        self.compiled = sharing.once(("moments", self.resolved.signature), lambda: self._compile(like))
+
+    def _compile(self, like: state.TrainState) -> jax.stages.Compiled:
         layout = self.resolved.layout
         model = self.resolved.model
         if getattr(model, "remat", False):  # there is no backward pass here
@@ -75,7 +89,7 @@ class Reestimator:
             model, self.pipeline.fetch, axis_name=layout.axis_name, frozen=self.resolved.frozen
         )
         feed = layout.split(programs.example_feed(self.pipeline))
-        self.compiled = layout.compile_eval(moments, like, self.resident, feed, self._zeros(like))
+        return layout.compile_eval(moments, like, self.resident, feed, self._zeros(like))
 
     def __call__(self, current: state.TrainState) -> state.TrainState:
         """`current` with statistics that belong to its weights."""
@@ -97,7 +111,7 @@ class Evaluation:
     """All that is evaluated of a state: `eval`, `eval_train` where asked for, and `eval_ema` of the averaged weights.
 
     `other`: pipeline and placed arrays of another data set, whose evaluation split then takes the place of the run's.
-    `train` False leaves `eval_train` out.
+    `train` False leaves `eval_train` out; `members`: as of `Evaluator`.
     """
 
     def __init__(
@@ -108,12 +122,13 @@ class Evaluation:
         other: tuple[data.Pipeline, PyTree] | None = None,
         *,
         train: bool = True,
+        members: int = 0,
     ) -> None:
         cfg = resolved.config
         self._ema = bool(cfg.optimizer.ema_decay)
-        self._evaluators = {"eval": Evaluator(resolved, *(other or (pipeline, resident)), "eval")}
+        self._evaluators = {"eval": Evaluator(resolved, *(other or (pipeline, resident)), "eval", members=members)}
         if cfg.data.eval_on_train and train:
-            self._evaluators["eval_train"] = Evaluator(resolved, pipeline, resident, "train")
+            self._evaluators["eval_train"] = Evaluator(resolved, pipeline, resident, "train", members=members)
         reestimate = cfg.evaluation.batch_norm_batches > 0
         self._reestimator = Reestimator(resolved, pipeline, resident) if reestimate else None
         self.statistics: PyTree | None = None  # estimated anew in the last call, of the averaged weights if there are
@@ -126,14 +141,18 @@ class Evaluation:
             self._reestimator.compile(like)
 
     def __call__(self, current: state.TrainState) -> dict[str, dict[str, Any]]:
-        """Prefix -> the task's values."""
+        """Prefix -> the task's values, of one run."""
+        return self.of_each(current)[0]
+
+    def of_each(self, current: state.TrainState) -> list[dict[str, dict[str, Any]]]:
+        """Prefix -> the task's values, of each member."""
         settled = self._settled(current)
         values = {prefix: evaluator(settled) for prefix, evaluator in self._evaluators.items()}
         if self._ema:
             settled = self._settled(current.averaged)
             values["eval_ema"] = self._evaluators["eval"](settled)
         self.statistics = None if self._reestimator is None else settled.batch_stats
-        return values
+        return [dict(zip(values, found, strict=True)) for found in zip(*values.values(), strict=True)]
 
     def _settled(self, current: state.TrainState) -> state.TrainState:
         return current if self._reestimator is None else self._reestimator(current)
@@ -153,7 +172,7 @@ def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str 
     )
     at = checkpoints.find(checkpoint)
     layout = resolved.layout
-    pipeline = data.pipeline(resolved.data, cfg.augmentation, seed=cfg.seed, host=parallel.this_host())
+    pipeline = programs.pipeline_of(resolved)
     restored, _ = checkpoints.restore(at, programs.state_shapes(resolved, pipeline))
     other = None
     if dataset is not None:

@@ -6,7 +6,7 @@ arXiv:1711.05101): each step subtracts learning rate x decay x weight, masked. L
 their papers do. `research.training.schedule` moves the learning rate, `research.training.groups` scales it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -169,8 +169,7 @@ def create(cfg: OptimizerConfig) -> optax.GradientTransformation:
 
     Gradients are clipped first, over all that trains (Pascanu et al. 2012, arXiv:1211.5063).
     """
-    if cfg.name not in _RULES:
-        raise unknown("optimizer", cfg.name, _RULES)
+    values = numbers(cfg)
     if cfg.weight_decay and cfg.name == "adam":
         raise UserError(f"optimizer.weight_decay is {cfg.weight_decay} but adam has none; expected 0, nearest: adamw")
     rule, factors = _RULES[cfg.name], groups.parse(cfg.groups)
@@ -183,23 +182,38 @@ def create(cfg: OptimizerConfig) -> optax.GradientTransformation:
         epsilon: Number,
         weight_decay: Number,
         trust_coefficient: Number,
-        clip_norm: Number | None,
+        clip_norm: Number | None = None,
     ) -> optax.GradientTransformation:
-        numbers = Numbers(learning_rate, momentum, beta1, beta2, epsilon, weight_decay, trust_coefficient)
+        own = Numbers(learning_rate, momentum, beta1, beta2, epsilon, weight_decay, trust_coefficient)
         clip = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
-        whole = optax.chain(*clip, rule.build(numbers, lambda params: decay_mask(params, cfg.decay_on)))
+        whole = optax.chain(*clip, rule.build(own, lambda params: decay_mask(params, cfg.decay_on)))
         return groups.scaled(whole, factors) if factors else whole
 
-    return optax.inject_hyperparams(build)(
-        learning_rate=cfg.learning_rate,
-        momentum=cfg.momentum,
-        beta1=cfg.beta1,
-        beta2=rule.beta2 if cfg.beta2 is None else cfg.beta2,
-        epsilon=rule.epsilon if cfg.epsilon is None else cfg.epsilon,
-        weight_decay=cfg.weight_decay,
-        trust_coefficient=cfg.trust_coefficient,
-        clip_norm=cfg.clip_norm,
-    )
+    return optax.inject_hyperparams(build)(**values)
+
+
+def numbers(cfg: OptimizerConfig) -> dict[str, float]:
+    """The hyperparameters of `cfg` that are on, by name: what its state begins with. Raises `UserError`."""
+    if cfg.name not in _RULES:
+        raise unknown("optimizer", cfg.name, _RULES)
+    rule = _RULES[cfg.name]
+    values = {
+        "learning_rate": cfg.learning_rate,
+        "momentum": cfg.momentum,
+        "beta1": cfg.beta1,
+        "beta2": rule.beta2 if cfg.beta2 is None else cfg.beta2,
+        "epsilon": rule.epsilon if cfg.epsilon is None else cfg.epsilon,
+        "weight_decay": cfg.weight_decay,
+        "trust_coefficient": cfg.trust_coefficient,
+        "clip_norm": cfg.clip_norm,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def with_numbers(opt_state: Any, values: Mapping[str, float]) -> Any:
+    """The optimizer state of any run of the same rule with the hyperparameters `numbers` of one's own, float32."""
+    own = {name: jnp.asarray(values[name], old.dtype) for name, old in opt_state.hyperparams.items()}
+    return opt_state._replace(hyperparams=own)
 
 
 def set_learning_rate(opt_state: Any, learning_rate: jax.Array) -> Any:

@@ -10,7 +10,7 @@ import collections
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,14 +84,33 @@ class Layout:
         """Shapes with the sharding that `place` gives: what a checkpoint is restored into."""
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._sharding(x)), shapes)
 
-    def split(self, feed: PyTree, *, parts: int = 1) -> PyTree:
+    def replicated(self, shapes: PyTree) -> PyTree:
+        """The shapes of what `replicate` gives."""
+        whole = NamedSharding(self.mesh, PartitionSpec())
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shapes)
+
+    def fed(self, shapes: PyTree, *, parts: int = 1) -> PyTree:
+        """The shapes of what `split` gives."""
+
+        def one(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            before = (parts, x.shape[0] // parts) if parts > 1 else (x.shape[0],)
+            spec = PartitionSpec(*[None] * (len(before) - 1), AXIS)
+            if self.mode == "pmap":
+                count = len(self.devices)
+                before, spec = (count, *before[:-1], before[-1] // count), PartitionSpec(AXIS)
+            return jax.ShapeDtypeStruct((*before, *x.shape[1:]), x.dtype, sharding=NamedSharding(self.mesh, spec))
+
+        return jax.tree.map(one, shapes)
+
+    def split(self, feed: PyTree, *, parts: int = 1, members: bool = False) -> PyTree:
         """Put a feed (leading axis: the batch) on the devices, an equal share on each.
 
-        With `parts` above 1, consecutive parts of the batch get a leading axis of their own, and each is split.
+        With `parts` above 1, consecutive parts of the batch get a leading axis of their own, and each is split; so is
+        each member of a population, whose axis stands before the batch.
         """
         if parts > 1:
             feed = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), feed)
-        before = int(parts > 1)
+        before = int(parts > 1 or members)
         if self.mode == "pmap":
             feed = jax.tree.map(functools.partial(self._mapped, axis=before), feed)
             return jax.device_put(feed, NamedSharding(self.mesh, PartitionSpec(AXIS)))
@@ -101,12 +120,18 @@ class Layout:
         """pmap's form of one array of a feed: the devices first."""
         return np.moveaxis(x.reshape(*x.shape[:axis], len(self.devices), -1, *x.shape[axis + 1 :]), axis, 0)
 
-    def ahead(self, feeds: Iterator[PyTree], depth: int = 2) -> Iterator[PyTree]:
+    def ahead(self, feeds: Iterator[PyTree], depth: int = 2, *, members: bool = False) -> Iterator[PyTree]:
         """The feeds of training, placed `depth` steps before they are due: copying goes on beside computing."""
-        waiting = collections.deque(self.split(feed, parts=self.parts) for feed in itertools.islice(feeds, depth))
+        split = functools.partial(self.split, parts=self.parts, members=members)
+        waiting = collections.deque(map(split, itertools.islice(feeds, depth)))
         while waiting:
             yield waiting.popleft()
-            waiting.extend(self.split(feed, parts=self.parts) for feed in itertools.islice(feeds, 1))
+            waiting.extend(map(split, itertools.islice(feeds, 1)))
+
+    @property
+    def holds_members(self) -> bool:
+        """Whether a population can train in one step: where the compiler sees the global batch, whole and at once."""
+        return self.axis_name is None and not self.fsdp and self.parts == 1
 
     @property
     def deterministic_ops(self) -> bool:
@@ -118,18 +143,19 @@ class Layout:
         """How the train step computes its batch."""
         return steps.Parts(self.parts, unroll=self.devices[0].platform == "cpu")
 
-    def compile_train(self, step: steps.TrainStep, *example: PyTree) -> jax.stages.Compiled:
+    def compile_train(self, step: steps.TrainStep, *example: PyTree, members: bool = False) -> jax.stages.Compiled:
         """The compiled train step; the state it is given is donated. `example`: placed arguments or their shapes.
 
-        (state, resident, feed, learning rate) -> (state, measures): a feed as `split` gives it with all `parts`.
+        (state, resident, feed, learning rate) -> (state, measures): a feed as `split` gives it with all `parts`, or
+        with the members of a population.
         """
-        kept = jax.tree.map(self._sharding, example[0])
-        return self._compile(step, example, kept=(kept, None, None, None), parts=self.parts, out=(kept, None), donate=0)
+        kept, axis = jax.tree.map(self._sharding, example[0]), int(self.parts > 1 or members)
+        return self._compile(step, example, kept=(kept, None, None, None), axis=axis, out=(kept, None), donate=0)
 
     def compile_eval(self, step: steps.EvalStep, *example: PyTree) -> jax.stages.Compiled:
         """The compiled (state, resident, feed, sums) -> sums; the sums it is given are donated."""
         kept = jax.tree.map(self._sharding, example[0])
-        return self._compile(step, example, kept=(kept, None, None, None), parts=1, out=None, donate=3)
+        return self._compile(step, example, kept=(kept, None, None, None), axis=0, out=None, donate=3)
 
     def _compile(
         self,
@@ -137,13 +163,12 @@ class Layout:
         example: tuple[PyTree, ...],
         *,
         kept: tuple[PyTree, ...],
-        parts: int,
+        axis: int,
         out: PyTree,
         donate: int,
     ) -> jax.stages.Compiled:
-        """Compile a step whose third argument is a feed; `kept` and `out`: shardings, None for whole."""
+        """Compile a step whose third argument is a feed, split along `axis`; `kept`, `out`: shardings, None: whole."""
         options: dict[str, str | bool] = {"xla_gpu_deterministic_ops": True} if self.deterministic_ops else {}
-        axis = int(parts > 1)  # of the feed that is split over the devices
         if self.mode == "pmap":
             axes = (None, None, 0, None)
             mapped = jax.pmap(
@@ -163,15 +188,18 @@ class Layout:
         return jitted.lower(*example).compile(options)
 
 
-def layout(config: Config) -> Layout:
-    """The layout of `config` on this machine. Raises `UserError`: too few devices, or what does not go together."""
+def layout(config: Config, devices: Sequence[jax.Device] | None = None) -> Layout:
+    """The layout of `config` on `devices`, by default this machine's: they need not be here to compile for.
+
+    Raises `UserError`: too few devices, or what does not go together.
+    """
     cfg, batch_size = config.parallelism, config.data.batch_size
     if jax.process_count() > 1:
         raise UserError(f"{jax.process_count()} processes are connected; expected one: a run is trained by one process")
-    available = jax.devices()
+    available = jax.devices() if devices is None else devices
     count = cfg.devices or len(available)
     if count > len(available):
-        raise UserError(f"parallelism.devices is {count}; this machine has {len(available)} ({available[0].platform})")
+        raise UserError(f"parallelism.devices is {count}; there are {len(available)} ({available[0].platform})")
     per_replica = cfg.batch_norm == "per_replica"
     if cfg.sharding == "fsdp" and (cfg.mode == "pmap" or per_replica):
         other = "mode pmap" if cfg.mode == "pmap" else "batch_norm per_replica"
@@ -211,6 +239,12 @@ def per_device_bytes(tree: PyTree) -> int:
         for shard in leaf.addressable_shards:
             kept[shard.device] += shard.data.nbytes
     return max(kept.values(), default=0)
+
+
+def per_device_bytes_of(shapes: PyTree) -> int:
+    """Bytes that one device keeps of a pytree of placed shapes (`Layout.placed`, `replicated`, `fed`)."""
+    leaves = jax.tree.leaves(shapes)
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
 
 
 def fit_batch(layout_: Layout, batch_size: int) -> int:

@@ -1,6 +1,8 @@
 """From words to objects: everything a config names is looked up and every contradiction refused, before any compile."""
 
 import dataclasses
+import functools
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,11 +14,11 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from research import data, models, tasks
+from research import data, models, tasks, values
 from research.config import Config, DataConfig
 from research.data import DatasetInfo, augmentations
 from research.errors import UserError
-from research.training import groups, optimizer, parallel, schedule, transfer
+from research.training import groups, optimizer, parallel, schedule, sharing, transfer
 from research.training.step import Frozen
 
 PyTree = Any
@@ -59,11 +61,27 @@ class Resolved:
         asked = self.config.task.auxiliary_weight
         return float(getattr(self.model, "aux_weight", 0.0) if asked is None else asked)
 
+    @functools.cached_property
+    def hyperparameters(self) -> dict[str, float]:
+        """Numbers that are on, but for the optimizer's, by name: values to the programs, kept in the state."""
+        own = {"ema_decay": self.config.optimizer.ema_decay, "auxiliary_weight": self.auxiliary_weight}
+        return {**self.task.hyperparameters, **{name: number for name, number in own.items() if number}}
+
+    @functools.cached_property
+    def signature(self) -> Hashable:
+        """Equal for runs that share their compiled programs: all that shapes these."""
+        numbers = (*self.hyperparameters, *optimizer.numbers(self.config.optimizer))
+        return sharing.shaping(self.config), numbers, self.data, self.info, self.layout, self.frozen, repr(self.model)
+
     def rates(self) -> np.ndarray:
         """Learning rate of every step, float32."""
         return schedule.rates(
             self.config.schedule, peak=self.peak, steps=self.steps, warmup=self.warmup, every=self.decay_every
         )
+
+    def due(self, period: Fraction, step: int) -> bool:
+        """Whether what is done every `period` steps, and at the end, is done after `step` of them."""
+        return step == self.steps or values.due(period, step)
 
     def epoch(self, step: int) -> float:
         """How often the training split has been seen after `step` steps."""
@@ -94,10 +112,13 @@ def build_model(cfg: Config, *, num_classes: int) -> nn.Module:
     return models.create(cfg.model.name, num_classes=num_classes, **compute_type(cfg), **transfer.model_fields(cfg))
 
 
-def resolve(cfg: Config) -> Resolved:
-    """Look up and check all that `cfg` names; nothing is loaded or compiled. Raises `UserError`, one line."""
+def resolve(cfg: Config, *, devices: Sequence[jax.Device] | None = None, stored: data.Stored | None = None) -> Resolved:
+    """Look up and check all that `cfg` names; nothing is loaded or compiled. Raises `UserError`, one line.
+
+    `devices` to compile for, by default this machine's; `stored`: the data set, by default as its files say.
+    """
     prepared = transfer.data_config(cfg)
-    info = data.info(prepared)
+    info = data.info(prepared, stored)
     if cfg.model.num_classes is not None and cfg.model.num_classes != info.num_classes:
         relation = "more" if cfg.model.num_classes > info.num_classes else "fewer"
         raise UserError(
@@ -106,11 +127,11 @@ def resolve(cfg: Config) -> Resolved:
         )
     models.check_input(cfg.model.name, info.shape, **transfer.model_fields(cfg))
     data.check_batch_size(prepared, info.train_examples)
-    data.input_of(prepared, cfg.augmentation)
+    data.input_of(prepared, cfg.augmentation, stored)
     augmentations.check(cfg.augmentation, info.shape)
     task = tasks.create(cfg.task, info)
     model = build_model(cfg, num_classes=task.num_outputs)
-    layout = parallel.layout(cfg)
+    layout = parallel.layout(cfg, devices)
     frozen = transfer.frozen(cfg.transfer, model, info.shape, info.train_examples)
     length = {"examples": info.train_examples, "batch_size": cfg.data.batch_size}
     factors = groups.freezing(cfg.optimizer.groups, frozen.weights)
@@ -135,7 +156,7 @@ def resolve(cfg: Config) -> Resolved:
         save_every=cfg.checkpointing.every.exact(**length),
     )
     schedule.schedule(cfg.schedule, peak=resolved.peak, steps=steps, warmup=resolved.warmup, every=resolved.decay_every)
-    variables = _check_model(resolved)
+    variables = sharing.once(("variables", resolved.signature), lambda: _check_model(resolved))
     held = groups.freezing(cfg.optimizer.groups, frozen.weights & variables["params"].keys())
     optimizer.check_groups(dataclasses.replace(cfg.optimizer, groups=held), variables["params"])
     if (weights := transfer.weights_of(cfg)) is not None:
@@ -145,7 +166,7 @@ def resolve(cfg: Config) -> Resolved:
             f"evaluation.batch_norm_batches is {cfg.evaluation.batch_norm_batches}, and {cfg.model.name} has no batch "
             "statistics; expected 0"
         )
-    _check_loss(resolved)
+    sharing.once(("loss", resolved.signature), lambda: _check_loss(resolved))
     return resolved
 
 

@@ -1,7 +1,8 @@
 """The state of a run: one pytree, all that a checkpoint has to hold for the run to go on to the same bits."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -24,6 +25,8 @@ class TrainState(struct.PyTreeNode):
     key: Any  # uint32 [2]; dropout keys are folded from it and the step
     statistics: PyTree  # of the task, since the last log record
     ema: PyTree  # {"params", "batch_stats"}: the running average of the weights; {} where there is none
+    # Numbers of the run that its steps take as values (`Resolved.hyperparameters`); the optimizer's are in `opt_state`.
+    hyperparameters: PyTree = struct.field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, PyTree]:
@@ -36,13 +39,17 @@ class TrainState(struct.PyTreeNode):
         return self.replace(params=self.ema["params"], batch_stats=self.ema["batch_stats"])
 
 
-def _initialiser(
+def initialiser(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     image: jax.ShapeDtypeStruct,
     statistics: PyTree,
-    ema: bool,
+    *,
+    ema: bool = False,
+    hyperparameters: Mapping[str, float] = MappingProxyType({}),
 ) -> Callable[[jax.Array], TrainState]:
+    """A function (key) -> new state; `image`: the shape of one example `"h w c"`, `statistics`: those of the task."""
+
     def init(key: jax.Array) -> TrainState:
         params_key, dropout_key = jax.random.split(key)
         example = jnp.zeros((1, *image.shape), image.dtype)
@@ -55,26 +62,16 @@ def _initialiser(
             key=dropout_key,
             statistics=jax.tree.map(jnp.zeros_like, statistics),
             ema=weights if ema else {},
+            hyperparameters={name: jnp.float32(number) for name, number in hyperparameters.items()},
         )
 
     return init
 
 
-def create(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    image: jax.ShapeDtypeStruct,
-    statistics: PyTree,
-    seed: int,
-    *,
-    ema: bool = False,
-) -> TrainState:
-    """A new state from `seed`; `image` is the shape of one example `"h w c"`, `statistics` those of the task."""
-    # An init runs once: compiling it without optimisation takes a third of the time.
-    init = jax.jit(
-        _initialiser(model, optimizer, image, statistics, ema), compiler_options={"xla_backend_optimization_level": 0}
-    )
-    return init(jax.random.PRNGKey(seed))
+def compile_init(init: Callable[[jax.Array], TrainState]) -> jax.stages.Compiled:
+    """`init`, compiled: without optimisation, which takes a third of the time and is enough for what runs once."""
+    jitted = jax.jit(init, compiler_options={"xla_backend_optimization_level": 0})
+    return jitted.lower(jax.random.PRNGKey(0)).compile()
 
 
 def shapes(
@@ -85,8 +82,8 @@ def shapes(
     *,
     ema: bool = False,
 ) -> TrainState:
-    """The shapes of `create`'s state: nothing is computed."""
-    return jax.eval_shape(_initialiser(model, optimizer, image, statistics, ema), jax.random.PRNGKey(0))
+    """The shapes of the state that `initialiser` of the same arguments makes: nothing is computed."""
+    return jax.eval_shape(initialiser(model, optimizer, image, statistics, ema=ema), jax.random.PRNGKey(0))
 
 
 def digest(tree: PyTree) -> str:

@@ -59,8 +59,6 @@ def train_step(
     *,
     axis_name: str | None = None,
     parts: Parts = Parts(),
-    ema_decay: float = 0.0,
-    auxiliary_weight: float = 0.0,
     frozen: Frozen = Frozen(),
 ) -> TrainStep:
     """A function (state, resident, feed, learning_rate) -> (state, measures) that makes one update.
@@ -68,12 +66,15 @@ def train_step(
     measures: {"loss", "gradient_norm"}, float32 []: the mean loss over the examples of the global batch whose mask is
     1, and the 2-norm of its gradient before the optimizer. In parts, gradients and losses are added up, so only what
     looks at a whole batch (batch normalisation) differs; running statistics then move once per part.
-    The loss is the task's for the outputs plus `auxiliary_weight` times that of each auxiliary head: what the network
-    sows among `intermediates` under a name that begins with `aux`.
+    Of the state's hyperparameters, `auxiliary_weight` adds that many times the loss of each auxiliary head (what the
+    network sows among `intermediates` under a name that begins with `aux`), `ema_decay` is that of the averaged
+    weights, and the rest are the task's. They are values: other numbers compile nothing.
     """
-    mutable = ["batch_stats", *(["intermediates"] if auxiliary_weight else [])]
 
     def step(state: TrainState, resident: PyTree, feed: PyTree, rate: jax.Array) -> tuple[TrainState, Measures]:
+        numbers = state.hyperparameters
+        own = task.with_hyperparameters(numbers)
+        mutable = ["batch_stats", *(["intermediates"] if "auxiliary_weight" in numbers else [])]
         key = jax.random.fold_in(state.key, state.step)
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
@@ -93,10 +94,10 @@ def train_step(
                 with as_in_evaluation(frozen.modules):
                     applied = model.apply(variables, batch["image"], train=True, rngs=rngs, mutable=mutable)
                 outputs, updated = cast(tuple[jax.Array, PyTree], applied)
-                statistics = task.statistics(outputs, batch, train=True)
-                losses = task.loss(outputs, batch)
+                statistics = own.statistics(outputs, batch, train=True)
+                losses = own.loss(outputs, batch)
                 for auxiliary in _auxiliary(updated):
-                    losses += auxiliary_weight * task.loss(auxiliary, batch)
+                    losses += numbers["auxiliary_weight"] * own.loss(auxiliary, batch)
                 return masked_sum(losses, batch["mask"]) / examples, (updated, statistics)
 
             (loss, (updated, statistics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.params)
@@ -116,7 +117,8 @@ def train_step(
             opt_state=opt_state,
             key=state.key,
             statistics=jax.tree.map(jnp.add, state.statistics, statistics),
-            ema=_averaged(state, params, batch_stats, ema_decay),
+            ema=_averaged(state, params, batch_stats),
+            hyperparameters=numbers,
         )
         return new, {"loss": loss, "gradient_norm": optax.tree.norm(gradients)}
 
@@ -175,19 +177,32 @@ def _over_parts(
     return carry
 
 
-def _averaged(state: TrainState, params: PyTree, batch_stats: PyTree, decay: float) -> PyTree:
+def _averaged(state: TrainState, params: PyTree, batch_stats: PyTree) -> PyTree:
     """The running average of weights and batch statistics after an update; empty where there is none.
 
-    Its decay grows as min(decay, (1 + t) / (10 + t)) over the updates t, so that it forgets where it began
+    Its decay grows as min(ema_decay, (1 + t) / (10 + t)) over the updates t, so that it forgets where it began
     (TensorFlow's ExponentialMovingAverage with num_updates).
     """
     if not state.ema:
         return state.ema
     updates = (state.step + 1).astype(jnp.float32)
-    keep = jnp.minimum(decay, (1.0 + updates) / (10.0 + updates))
+    keep = jnp.minimum(state.hyperparameters["ema_decay"], (1.0 + updates) / (10.0 + updates))
     new = {"params": params, "batch_stats": batch_stats}
     # In this form, what does not change stays as it is to the bit.
     return jax.tree.map(lambda average, x: average + (1.0 - keep) * (x - average), state.ema, new)
+
+
+def of_members(step: Callable[..., PyTree], *, own_feeds: bool) -> Callable[..., PyTree]:
+    """A step of a population: state, fourth argument and result have a leading axis of members, and so has the seed.
+
+    Members share the rest of what is resident, and without `own_feeds` the feed. One member's numbers reach no other's.
+    """
+
+    def stepped(state: TrainState, resident: PyTree, feed: PyTree, fourth: PyTree) -> PyTree:
+        seeds = {key: 0 if key == "seed" else None for key in resident}
+        return jax.vmap(step, in_axes=(0, seeds, 0 if own_feeds else None, 0))(state, resident, feed, fourth)
+
+    return stepped
 
 
 def eval_step(model: nn.Module, task: Task, fetch: Fetch, *, split: str, axis_name: str | None = None) -> EvalStep:
@@ -196,7 +211,7 @@ def eval_step(model: nn.Module, task: Task, fetch: Fetch, *, split: str, axis_na
     def step(state: TrainState, resident: PyTree, feed: PyTree, statistics: PyTree) -> PyTree:
         batch = fetch(resident, feed, split=split, augment=False)
         outputs = cast(jax.Array, model.apply(state.variables, batch["image"], train=False))
-        seen = task.statistics(outputs, batch, train=False)
+        seen = task.with_hyperparameters(state.hyperparameters).statistics(outputs, batch, train=False)
         if axis_name is not None:
             seen = jax.lax.psum(seen, axis_name)
         return jax.tree.map(jnp.add, statistics, seen)

@@ -88,7 +88,12 @@ def test_two_labels_of_the_same_run_train_it_once(base: Config, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"executor": "lokal"}, "nearest: local"), ({"workers": 2}, "workers is 2"), ({"pattern": "x*"}, "good/short/0")],
+    [
+        ({"executor": "lokal"}, "nearest: local"),
+        ({"workers": 0}, "workers is 0"),
+        ({"workers": 2}, r"on 4 devices; expected 1, or parallelism\.devices 1"),
+        ({"pattern": "x*"}, "good/short/0"),
+    ],
 )
 def test_wrong_words_are_refused(base: Config, tmp_path: Path, change: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):

@@ -153,7 +153,8 @@ def evaluated(cfg: Config, batch_size: int) -> dict[str, object]:
     prepared = Prepared(cfg)
     evaluator = Evaluator(prepared.resolved, prepared.pipeline, prepared.resident, "eval")
     evaluator.compile(prepared.state)
-    return evaluator(prepared.state)
+    (values,) = evaluator(prepared.state)
+    return values
 
 
 def test_evaluation_does_not_depend_on_batch_size_padding_or_devices():

@@ -1,0 +1,184 @@
+"""What one run says of itself while it trains: records, progress that survives a restart, and the summary.
+
+The loop steps and asks; a journal writes. A run that trains in a group has one like any other.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from research import config as configs
+from research.errors import RunFailed
+from research.scaling import complexity
+from research.training import environment, record, state
+from research.training.checkpoint import FOLDER
+from research.training.display import Display
+from research.training.record import CONFIG, ENVIRONMENT, SUMMARY
+from research.training.resolve import Resolved
+
+PyTree = Any
+
+
+class Journal:
+    """The records of the run of `resolved` in `workdir`.
+
+    `group`: {"id", "members", "index"} of the population it trains in, whose seconds its members share equally.
+    """
+
+    def __init__(
+        self,
+        resolved: Resolved,
+        workdir: epath.Path,
+        cost: complexity.Cost,
+        *,
+        group: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.resolved, self.workdir, self.cost, self.group = resolved, workdir, cost, group
+        self.members = len(group["members"]) if group else 1
+        self.task = resolved.task
+        self.rates = resolved.rates()
+        self.gradient_norm = math.nan  # of the last step that was waited for
+        # What is not device state but must survive a restart; saved beside each checkpoint.
+        self.progress: dict[str, Any] = {
+            "train_seconds": 0.0,
+            "compile_seconds": 0.0,
+            "best": None,
+            "since_best": 0,  # evaluations
+            "evaluated": {},
+        }
+
+    def claim(self) -> None:
+        """Hold the folder and write what a run begins with; raises `UserError` where another process holds it."""
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        self.lock = record.lock(self.workdir)
+        if (self.workdir / ENVIRONMENT).exists():
+            begun = record.read_json(self.workdir / ENVIRONMENT)
+            if isinstance(begun, dict) and begun.get("group") != self.group:
+                # Begun alone or in another group, where it is another run in its last bits: it starts anew.
+                (self.workdir / FOLDER).rmtree(missing_ok=True)
+        record.write_text(self.workdir / CONFIG, configs.to_json(self.resolved.config))
+        (self.workdir / SUMMARY).unlink(missing_ok=True)  # of a run that was preempted or failed: it goes on now
+
+    def open(self, start: int, display: Display) -> None:
+        """Go on after `start` steps: records beyond them, of a run that died, are dropped."""
+        self.display = display
+        self.writer = record.MetricsWriter(self.workdir, start_step=start)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.writer.close()
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the folder."""
+        if self.lock is not None:
+            self.lock.close()
+
+    def start_clock(self) -> None:
+        """The run's seconds count from now on."""
+        self._clock = time.perf_counter()
+
+    def tick(self) -> None:
+        """Add the time since the last tick to the run's training seconds."""
+        now = time.perf_counter()
+        self.progress["train_seconds"] += (now - self._clock) / self.members
+        self._clock = now
+
+    def _base(self, done: int) -> dict[str, Any]:
+        self.tick()
+        return {"step": done, "epoch": self.resolved.epoch(done), "wall_time": self.progress["train_seconds"]}
+
+    def begun(self, normalisation: Mapping[str, Any], *, at_once: int = 1) -> None:
+        """Write under which circumstances the run is made (`environment.describe`)."""
+        described = environment.describe(self.resolved, normalisation, at_once=at_once, group=self.group)
+        record.write_json(self.workdir / ENVIRONMENT, described)
+
+    def check(self, at: int, measures: Mapping[str, Any]) -> None:
+        """Note what a step measured, on the host; raises `RunFailed` where its loss is no number."""
+        values = {key: float(value) for key, value in measures.items()}
+        if not math.isfinite(values["loss"]):
+            rate, norm = float(self.rates[at - 1]), values["gradient_norm"]
+            raise RunFailed(
+                f"the loss is {values['loss']} at step {at} (learning rate {rate:g}, gradient norm {norm:g}; "
+                f"{self.gradient_norm:g} one step before)",
+                step=at,
+                learning_rate=rate,
+                gradient_norm=str(norm),  # JSON has no word for inf and nan
+                gradient_norm_before=self.gradient_norm,
+            )
+        self.gradient_norm = values["gradient_norm"]
+
+    def trained(self, done: int, statistics: PyTree, steps: int, seconds: float) -> None:
+        """Record the `steps` since the last record, which took `seconds`: their `statistics`, on the host."""
+        images = steps * self.members * self.resolved.config.data.batch_size
+        values = self.task.values(statistics)
+        row = {
+            **self._base(done),
+            **{f"train/{key}": value for key, value in values.items()},
+            "train/gradient_norm": self.gradient_norm,  # of this step, before clipping
+            "learning_rate": float(self.rates[done - 1]),
+            "images_per_second": images / max(seconds, 1e-9),
+        }
+        self.writer.write(row)
+        self.display.record(row)
+
+    def evaluated(self, done: int, values: Mapping[str, Mapping[str, Any]]) -> float:
+        """Record an evaluation and remember the best; returns the metric that says which checkpoint is best.
+
+        Raises `RunFailed` where the loss is no number.
+        """
+        row = {f"{prefix}/{key}": value for prefix, found in values.items() for key, value in found.items()}
+        numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
+        loss, metric = values["eval"]["loss"], float(values["eval"][self.task.metric])
+        if math.isfinite(loss):
+            self._remember(done, metric)
+        # Lists (per class, the confusion matrix) go into the last record only: with 1,000 classes they weigh megabytes.
+        last = done == self.resolved.steps or self.is_stale()
+        written = {**self._base(done), **(row if last else numbers)}
+        self.writer.write(written)
+        self.display.record(written)
+        if not math.isfinite(loss):
+            raise RunFailed(f"the loss on the evaluation split is {loss} at step {done}")
+        self.progress["evaluated"] = numbers
+        return metric
+
+    def _remember(self, done: int, metric: float) -> None:
+        """Which evaluation was best, and how many there were since."""
+        best = self.progress["best"]
+        sign = 1 if self.task.higher_is_better else -1
+        if best is None or sign * metric >= sign * best["value"]:  # the later of equals, as Orbax keeps it
+            self.progress["best"] = {"step": done, "value": metric}
+        better = best is None or sign * metric > sign * best["value"]
+        self.progress["since_best"] = 0 if better else self.progress["since_best"] + 1
+
+    def is_stale(self) -> bool:
+        """Whether the run ends early: as many evaluations without a better one as its patience."""
+        return 0 < self.resolved.config.budget.patience <= self.progress["since_best"]
+
+    def is_best(self, done: int) -> bool:
+        """Whether the evaluation after `done` steps is the best, of a run that keeps its best checkpoint."""
+        best = self.progress["best"]
+        return self.resolved.config.checkpointing.keep_best and best is not None and best["step"] == done
+
+    def summary(self, status: str, current: state.TrainState, **more: Any) -> dict[str, Any]:
+        """Write and return the summary of a run that has come to `current`."""
+        best = self.progress["best"]
+        summary: dict[str, Any] = {
+            "status": status,
+            "step": int(current.step),
+            "params": self.cost.params,
+            "macs": self.cost.macs,
+            "activations": self.cost.activations,
+            "train_seconds": self.progress["train_seconds"],
+            "compile_seconds": self.progress["compile_seconds"],
+            "params_digest": state.digest({"params": current.params, "batch_stats": current.batch_stats}),
+            **self.progress["evaluated"],
+            **({f"best/{self.task.metric}": best["value"], "best/step": best["step"]} if best else {}),
+            **({"group": self.group} if self.group else {}),
+            **more,
+        }
+        record.write_json(self.workdir / SUMMARY, summary)
+        return summary
