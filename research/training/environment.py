@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from research import data
+from research import backend, data
 from research.sweeps import identity
 from research.training import parallel, transfer
 from research.training.resolve import Resolved
@@ -55,6 +55,7 @@ def describe(
         "runs_at_once": at_once,
         "group": group,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "lowering": {"asked_for": backend.lowering(), "calls_onednn": resolved.layout.calls_onednn},
         "matmul_precision": cfg.precision.matmul,
         "determinism": {
             "asked_for": cfg.precision.deterministic,

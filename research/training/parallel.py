@@ -7,6 +7,7 @@ weights) over the devices: the compiler gathers a parameter where it is used and
 """
 
 import collections
+import contextlib
 import functools
 import itertools
 import math
@@ -19,9 +20,11 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from research import backend
 from research.config import Config
 from research.data import Host
 from research.errors import UserError
+from research.nn import onednn
 from research.training import step as steps
 
 PyTree = Any
@@ -50,6 +53,7 @@ class Layout:
     fsdp: bool = False
     parts: int = 1
     deterministic: bool = True
+    lasting: bool = False  # its steps are compiled for this run alone, and may then call oneDNN (`backend.unkept`)
 
     @property
     def axis_name(self) -> str | None:
@@ -139,6 +143,13 @@ class Layout:
         return self.deterministic and self.devices[0].platform == "gpu"
 
     @property
+    def calls_onednn(self) -> bool:
+        """Whether the compiled steps may call oneDNN: those of a lasting run, on a CPU that they have to themselves."""
+        divided = len(self.devices) > 1 and self.axis_name is None
+        asked = self.lasting and backend.lowering() == "measured" and onednn.available()
+        return asked and not divided and self.devices[0].platform == "cpu"
+
+    @property
     def step_parts(self) -> steps.Parts:
         """How the train step computes its batch."""
         return steps.Parts(self.parts, unroll=self.devices[0].platform == "cpu")
@@ -168,13 +179,12 @@ class Layout:
         donate: int,
     ) -> jax.stages.Compiled:
         """Compile a step whose third argument is a feed, split along `axis`; `kept`, `out`: shardings, None: whole."""
-        options: dict[str, str | bool] = {"xla_gpu_deterministic_ops": True} if self.deterministic_ops else {}
         if self.mode == "pmap":
             axes = (None, None, 0, None)
             mapped = jax.pmap(
                 step, axis_name=AXIS, in_axes=axes, out_axes=None, donate_argnums=donate, devices=list(self.devices)
             )
-            return mapped.lower(*example).compile(options)
+            return self._compiled(mapped, example)
         rows = PartitionSpec(*[None] * axis, AXIS)
         if self.per_replica:
             # check_vma off: the step itself reduces its gradients, and must not find them already summed.
@@ -185,7 +195,12 @@ class Layout:
         inputs = (state, others[0], NamedSharding(self.mesh, rows), others[2])
         outputs = jax.tree.map(lambda s: whole if s is None else s, out, is_leaf=lambda s: s is None)
         jitted = jax.jit(step, in_shardings=inputs, out_shardings=outputs, donate_argnums=donate)
-        return jitted.lower(*example).compile(options)
+        return self._compiled(jitted, example)
+
+    def _compiled(self, function: Any, example: tuple[PyTree, ...]) -> jax.stages.Compiled:
+        options: dict[str, str | bool] = {"xla_gpu_deterministic_ops": True} if self.deterministic_ops else {}
+        with backend.unkept() if self.lasting else contextlib.nullcontext():
+            return function.lower(*example).compile(options)
 
 
 def layout(config: Config, devices: Sequence[jax.Device] | None = None) -> Layout:

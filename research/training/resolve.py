@@ -22,6 +22,9 @@ from research.training import groups, optimizer, parallel, schedule, sharing, tr
 from research.training.step import Frozen
 
 PyTree = Any
+# Steps from which on a run compiles its steps for itself instead of finding them in the cache of an earlier process:
+# some seconds more at its start, for steps that may be half as long.
+LASTING = 1000
 _COMPUTE = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -138,6 +141,7 @@ def resolve(cfg: Config, *, devices: Sequence[jax.Device] | None = None, stored:
     steps = cfg.budget.train.steps(**length)
     if steps < 1:
         raise UserError(f"budget.train is {cfg.budget.train}, less than one step of {cfg.data.batch_size} examples")
+    layout = dataclasses.replace(layout, lasting=steps >= LASTING)
     resolved = Resolved(
         config=cfg,
         data=prepared,

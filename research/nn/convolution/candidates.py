@@ -9,13 +9,14 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from research.nn import onednn
+from research.ordering import apart
 
 if TYPE_CHECKING:
     from research.nn.convolution.primitive import Geometry
@@ -110,14 +111,18 @@ def output_shifted(x: Array, kernel: Array, geometry: "Geometry") -> Array:
 def input_shifted(y: Array, kernel: Array, geometry: "Geometry") -> Array:
     """The sum over taps of the maps times the tap's weights, each put where the tap found its images."""
     rows = list(zip(geometry.space, geometry.padding, geometry.strides, geometry.dilation, y.shape[1:-1], strict=True))
-    total: Any = 0.0
-    for tap, _ in _taps(geometry):
-        at = [
-            (t * d - low, n + low - t * d - (o - 1) * s - 1, s - 1)
-            for t, (n, (low, _), s, d, o) in zip(tap, rows, strict=True)
-        ]
-        weighed = y * kernel[(*tap, slice(0, 1))][(None,) * len(at)]
-        total += jax.lax.pad(weighed, jnp.zeros((), y.dtype), [(0, 0, 0), *at, (0, 0, 0)])
+
+    def moved(y: Array) -> Array:
+        parts = []
+        for tap, _ in _taps(geometry):
+            places = zip(tap, rows, strict=True)
+            at = [(t * d - low, n + low - t * d - (o - 1) * s - 1, s - 1) for t, (n, (low, _), s, d, o) in places]
+            weighed = y * kernel[(*tap, slice(0, 1))][(None,) * len(at)]
+            parts.append(jax.lax.pad(weighed, jnp.zeros((), y.dtype), [(0, 0, 0), *at, (0, 0, 0)]))
+        return functools.reduce(jnp.add, parts)
+
+    # By itself it is one loop; fused with what uses the sum, some of the parts are written down and others found twice.
+    total = apart(moved, y)
     multiple = y.shape[-1] // geometry.groups
     return total if multiple == 1 else total.reshape(*total.shape[:-1], geometry.groups, multiple).sum(-1)
 
