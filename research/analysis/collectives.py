@@ -12,7 +12,10 @@ _HEAD = re.compile(r"^(?:ENTRY )?%?(?P<name>[\w.\-]+) .*\{$")
 # type is the result alone, where that of the first also has the operands and flags.
 _LINE = re.compile(rf"^\s+(?:ROOT )?%?[\w.\-]+ = (?P<type>.+?) (?P<kind>{_KIND})(?P<half>-start|-done)?\(")
 _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
-_CALLED = re.compile(r"(?:calls|to_apply|body|condition|branch_computations)=\{?((?:%?[\w.\-]+(?:, )?)+)\}?")
+_CALLED = re.compile(r"\b(?:calls|to_apply|body|condition)=%?([\w.\-]+)|\bbranch_computations=\{([^}]*)\}")
+_WHILE = re.compile(r" while\(.*\bcondition=%?(?P<condition>[\w.\-]+), body=%?(?P<body>[\w.\-]+)")
+_KNOWN = re.compile(r'known_trip_count":\{"n":"(\d+)"')
+_BOUND = re.compile(r"= [su](?:32|64)\[\]\S* constant\((\d+)\)")
 _CHAIN = re.compile(r"channel_id=(\d+).*?chain_id=\"(\d+)\"")
 
 
@@ -41,15 +44,15 @@ def bytes_of(type_: str) -> int:
     return sum(-(-size // 8) for size in sizes)
 
 
-def collectives(text: str, *, devices: int, loops: int = 1) -> tuple[Collective, ...]:
+def collectives(text: str, *, devices: int) -> tuple[Collective, ...]:
     """The collectives of a compiled program, by kind; `text` is its optimised HLO.
 
-    `loops`: how often each loop that has one goes round, which the text does not say. On TPUs a collective that goes
-    on beside others is written once in each of their fusions, under one chain: it counts once. An all-reduce inside a
-    computation `all-reduce-scatter` keeps only its own share of the sum: that is a reduce-scatter.
+    On TPUs a collective that goes on beside other work is written once in each of their fusions, under one chain: it
+    counts once. An all-reduce inside a computation `all-reduce-scatter` keeps only its own share of the sum: that is a
+    reduce-scatter. What is in a loop counts as often as the loop goes round.
     """
     computations = dict(_computations(text))
-    inside = _within_loops(computations)
+    repeats = _repeats(computations)
     found: dict[str, list[int]] = {kind: [] for kind in KINDS}
     chains: set[tuple[str, ...]] = set()
     for name, lines in computations.items():
@@ -67,7 +70,7 @@ def collectives(text: str, *, devices: int, loops: int = 1) -> tuple[Collective,
                 kind = "reduce-scatter"  # of the sum that is written here whole
             elif kind == "reduce-scatter":
                 size *= devices
-            found[kind] += [size] * (loops if name in inside else 1)
+            found[kind] += [size] * repeats[name]
     return tuple(Collective(kind, len(sizes), sum(sizes)) for kind, sizes in found.items() if sizes)
 
 
@@ -83,24 +86,28 @@ def _computations(text: str) -> Iterator[tuple[str, list[str]]]:
             lines.append(line)
 
 
-def _within_loops(computations: dict[str, list[str]]) -> set[str]:
-    """Names of the computations that a loop runs, itself or through others."""
-    calls = {
-        name: [
-            called.strip().lstrip("%")
-            for line in lines
-            for group in _CALLED.findall(line)
-            for called in group.split(",")
+def _repeats(computations: dict[str, list[str]]) -> dict[str, int]:
+    """How often each computation runs in a step, as far as the loops say how often they go round (else once)."""
+    rounds: dict[str, int] = {}
+    calls: dict[str, list[str]] = {}
+    for name, lines in computations.items():
+        called = [
+            one.strip(" %") for line in lines for pair in _CALLED.findall(line) for one in "".join(pair).split(",")
         ]
-        for name, lines in computations.items()
-    }
-    waiting = re.findall(
-        r" while\(.*\bbody=%?([\w.\-]+)", "\n".join(line for body in computations.values() for line in body)
-    )
-    inside: set[str] = set()
+        calls[name] = [one for one in called if one in computations]
+        for line in lines:
+            if loop := _WHILE.search(line):
+                known = _KNOWN.findall(line) or _bounds(computations, loop["condition"])
+                rounds[loop["body"]] = int(known[0]) if len(known) == 1 else 1
+    repeats = dict.fromkeys(computations, 1)
+    waiting = [(name, 1) for name in computations.keys() - {one for group in calls.values() for one in group}]
     while waiting:
-        name = waiting.pop()
-        if name not in inside:
-            inside.add(name)
-            waiting += calls.get(name, [])
-    return inside
+        name, times = waiting.pop()
+        repeats[name] = max(repeats[name], times)
+        waiting += [(one, times * rounds.get(one, 1)) for one in calls[name]]
+    return repeats
+
+
+def _bounds(computations: dict[str, list[str]], condition: str) -> list[str]:
+    """The whole numbers that the condition of a loop compares with: one, where it counts from 0."""
+    return _BOUND.findall("\n".join(computations.get(condition, ())))

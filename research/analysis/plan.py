@@ -158,29 +158,29 @@ def _way(name: str, resolved: Resolved, pipeline: data.Pipeline, peaks: Peaks, a
     loops = 1 if layout.step_parts.unroll else layout.parts
     cost: Any = compiled.cost_analysis()
     once = 2.0 * memory.state if loops > 1 else 0.0  # the update, after the loop: the state is read and written
-    flops, accessed = loops * cost["flops"], once + loops * max(cost["bytes accessed"] - once, 0.0)
-    if layout.devices[0].platform == "cpu":  # much of it is the work of libraries, or of loops that XLA counts once
-        flops = 3.0 * _forward(resolved) * cfg.data.batch_size / len(layout.devices)
-    told = collectives.collectives(compiled.as_text() or "", devices=len(layout.devices), loops=loops)
+    accessed = once + loops * max(cost["bytes accessed"] - once, 0.0)
+    # XLA counts what is in a loop once, and what a library does not at all.
+    flops = max(cost["flops"], _network(resolved) * cfg.data.batch_size / len(layout.devices))
+    told = collectives.collectives(compiled.as_text() or "", devices=len(layout.devices))
     times = roofline.times(flops, accessed, told, devices=len(layout.devices), peaks=peaks)
     return Way(name, cfg, memory, memory.total, available, flops, accessed, told, times, seconds)
 
 
-def _forward(resolved: Resolved) -> int:
-    """FLOPs of the network's forward pass for one example, exact."""
+def _network(resolved: Resolved) -> int:
+    """FLOPs that the network takes for one example: forward, and twice that backward where all of it learns."""
     model = resolve.build_model(resolved.config, num_classes=resolved.task.num_outputs)
-    return complexity.count(model, (1, *resolved.info.shape)).conventions["flops_xla"]
+    forward = complexity.count(model, (1, *resolved.info.shape)).conventions["flops_xla"]
+    return forward if resolved.frozen.weights else 3 * forward
 
 
 def _counting(resolved: Resolved) -> tuple[str, ...]:
     """What the figures of a step take for granted, whatever the device."""
-    counted = "FLOPs and bytes as XLA counts them; bytes that never leave the chip are among them"
-    if resolved.layout.devices[0].platform == "cpu":
-        counted = "FLOPs: 3 times those of the forward pass; bytes as XLA counts them, without those of libraries"
-    lines = [counted, "a step's parts overlap; no input, evaluation or checkpoints: a run takes longer"]
-    if resolved.layout.parts > 1 and not resolved.layout.step_parts.unroll:
-        lines.append(f"XLA counts the loop over {resolved.layout.parts} parts once: here it counts as often as it runs")
-    return tuple(lines)
+    passes = "once" if resolved.frozen.weights else "3 times"
+    return (
+        f"FLOPs as XLA counts them, at least {passes} those of the forward pass",
+        "bytes as XLA counts them: with what never leaves the chip, without libraries, its own loops once",
+        "a step's parts overlap; no input, evaluation or checkpoints: a run takes longer",
+    )
 
 
 def _published(cfg: Config, wanted: Slice) -> tuple[Peaks, int]:

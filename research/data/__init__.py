@@ -60,10 +60,10 @@ def described(cfg: DataConfig) -> tuple[Stored, str]:
     row = source(cfg)
     try:
         return row.describe(cfg), ""
-    except UserError as error:
+    except UserError:
         if row.published is None:
             raise
-        return row.published, f"{cfg.name} is not here: its published shape, classes and sizes are used ({error})"
+        return row.published, f"{cfg.name} is not here: its published shape, classes and sizes are used"
 
 
 def input_of(

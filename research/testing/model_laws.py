@@ -166,10 +166,11 @@ def gradient_reaches_every_parameter(subject: Subject, threshold: float = 1e-5) 
     assert not lost, f"no gradient, or not a finite one (kernels: {reference:.1e}): {', '.join(lost)}"
 
 
-def evaluation_is_batch_independent(subject: Subject, tolerance: float = 1e-5) -> None:
+def evaluation_is_batch_independent(subject: Subject, tolerance: float = 1e-4) -> None:
     """Each example alone has the outputs it has in a batch, within `tolerance` of the largest output.
 
-    Not to the bit: another batch size is another program, whose sums run in another order.
+    Not to the bit: another batch size is another program, whose convolutions are computed in another way, and a spatial
+    transformer moves the points that it samples by what they differ in.
     """
     together = np.asarray(subject.evaluated[0])
     scale = np.abs(together).max()
