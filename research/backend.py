@@ -4,9 +4,11 @@
 """
 
 import contextlib
+import functools
 import logging
 import math
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -37,6 +39,12 @@ def lowering() -> Lowering:
     if asked not in LOWERINGS:
         raise unknown("CONVSCALE_LOWERING", asked, LOWERINGS)
     return cast(Lowering, asked)
+
+
+@functools.cache
+def has_onednn() -> bool:
+    """Whether this jaxlib has oneDNN where `research.nn.onednn` looks for it."""
+    return _version("jaxlib") in TRIED and sys.platform == "linux" and platform.machine() == "x86_64"
 
 
 def prepare() -> None:

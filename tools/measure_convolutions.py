@@ -27,7 +27,6 @@ backend.set_up()
 import jax  # noqa: E402
 import jaxlib  # noqa: E402
 
-from research.nn import onednn  # noqa: E402
 from research.nn.convolution import candidates, cpu  # noqa: E402
 from research.nn.convolution.primitive import Form, Geometry, native  # noqa: E402
 
@@ -110,7 +109,7 @@ def seconds(
     w = (*geometry.window, shape.inputs // groups, shape.outputs)
     y = (batch, *geometry.out, shape.outputs)
     a, b = {"output": (x, w), "input": (y, w), "kernel": (x, y)}[form]
-    names = ["native", *sorted(candidates.possible(form, geometry, a, b, library=onednn.available()))]
+    names = ["native", *sorted(candidates.possible(form, geometry, a, b, library=backend.has_onednn()))]
     keys = jax.random.split(jax.random.key(0))
     operands = tuple(jax.random.normal(key, s) for key, s in zip(keys, (a, b), strict=True))
     calls = {}

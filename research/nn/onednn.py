@@ -2,29 +2,18 @@
 
 XLA's CPU backend turns a custom call with the target `__onednn$convolution` or `__onednn$matmul` into a call of the
 library, on XLA's own threads. It is no documented interface: a request that the library refuses ends the process. So it
-is used only with versions of jaxlib in which every form below was run (`TRIED`), for float32, and never in a program
-that leaves this machine. Elsewhere plain JAX stands in (`convolution.candidates`).
+is used only with versions of jaxlib that it was tried with (`backend.has_onednn`), for float32, and never in a program
+that leaves this process. Elsewhere plain JAX stands in (`convolution.candidates`).
 """
 
-import functools
 import json
-import platform
-import sys
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 from jaxtyping import Array, Float
 
-TRIED = ("0.10.2",)
 _LAST = -1
-
-
-@functools.cache
-def available() -> bool:
-    """Whether this jaxlib has the library where we look for it."""
-    return jaxlib.__version__ in TRIED and sys.platform == "linux" and platform.machine() == "x86_64"
 
 
 def convolution(

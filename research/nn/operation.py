@@ -18,7 +18,6 @@ from jax.interpreters import mlir
 from jaxtyping import Array
 
 from research import backend
-from research.nn import onednn
 
 Compute = Callable[..., Array]
 Shaped = Any  # an array, or its shape and type
@@ -55,7 +54,7 @@ class Operation:
     def __call__(self, *operands: Array, **static: Hashable) -> Array:
         """The operation on arrays, traced or not."""
         shapes = tuple((tuple(x.shape), np.dtype(x.dtype)) for x in operands)
-        jaxpr = self._jaxpr(shapes, tuple(static.items()), jax.sharding.get_abstract_mesh())
+        jaxpr = self._jaxpr(shapes, tuple(static.items()), jax.typeof(operands[0]).sharding.mesh)
         return self.primitive.bind(*operands, **static, jaxpr=jaxpr)
 
     def _trace(self, shapes: tuple[Any, ...], static: tuple[tuple[str, Any], ...], mesh: Any) -> core.ClosedJaxpr:
@@ -88,4 +87,4 @@ def _circumstances(ctx: mlir.LoweringRuleContext) -> Circumstances:
     devices = (axes.num_devices or 1) if isinstance(axes, mlir.ShardingContext) else 1
     leaves = context.lowering_parameters.for_export or len(context.platforms) > 1 or backend.keeps_programs()
     asked = backend.lowering() == "measured"
-    return Circumstances(library=asked and onednn.available() and devices == 1 and not leaves)
+    return Circumstances(library=asked and backend.has_onednn() and devices == 1 and not leaves)

@@ -24,7 +24,6 @@ from research import backend
 from research.config import Config
 from research.data import Host
 from research.errors import UserError
-from research.nn import onednn
 from research.training import step as steps
 
 PyTree = Any
@@ -146,7 +145,7 @@ class Layout:
     def calls_onednn(self) -> bool:
         """Whether the compiled steps may call oneDNN: those of a lasting run, on a CPU that they have to themselves."""
         divided = len(self.devices) > 1 and self.axis_name is None
-        asked = self.lasting and backend.lowering() == "measured" and onednn.available()
+        asked = self.lasting and backend.lowering() == "measured" and backend.has_onednn()
         return asked and not divided and self.devices[0].platform == "cpu"
 
     @property
