@@ -71,7 +71,8 @@ class Operation:
     ) -> Any:
         avals: Sequence[Any] = ctx.avals_in
         shapes = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
-        native = backend.lowering() == "native"
+        # A program for any size of batch is left as it is meant: which way is fast depends on the size.
+        native = backend.lowering() == "native" or any(not isinstance(n, int) for x in shapes for n in x.shape)
         chosen = None if native else self._choose(_circumstances(ctx), *shapes, **static)
         compute = chosen or functools.partial(_as_meant, jaxpr=jaxpr)
         return mlir.lower_fun(compute, multiple_results=False)(ctx, *operands)
