@@ -61,9 +61,8 @@ def bilinear_sample(images: Float[Array, "b h w c"], grid: Float[Array, "b h2 w2
 class Localisation(nn.Module):
     """What the transform is read from: pool, convolution, pool, convolution and a dense layer, -> "b 50".
 
-    The dense layer is a convolution as large as the maps, as `theta` in `SpatialTransformer` is one too. An error of
-    the transform is some hundred times as large in the sampled pixels, and convolutions, unlike products of matrices,
-    sum in the same order on a CPU whatever the batch.
+    The dense layer is a convolution as large as the maps, as `theta` in `SpatialTransformer` is one too. What rounding
+    does to the transform is some hundred times as large in the pixels sampled from a noisy image.
     """
 
     conv: Builder = Conv

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
 from flax.traverse_util import unflatten_dict
 
 from research import models, pretrained
+from research.nn.batch_norm import BatchNorm
 from research.scaling import complexity
 from research.testing import named_weights
 from research.testing.model_laws import QUICK, paths
@@ -105,7 +105,7 @@ def test_logits_are_those_of_the_reference(name):
 def test_a_training_step_is_that_of_the_reference(name):
     case = CASES[name]["trained"]
     model, variables, images, _ = prepared(CASES[name])
-    norm = functools.partial(nn.BatchNorm, momentum=case["momentum"], epsilon=model.norm.keywords["epsilon"])
+    norm = functools.partial(BatchNorm, momentum=case["momentum"], epsilon=model.norm.keywords["epsilon"])
     model = model.clone(norm=norm, dropout=0.0)
 
     def loss(params):
