@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -50,7 +51,8 @@ def has_onednn() -> bool:
 def prepare() -> None:
     """Set the flags and threads of XLA's CPU backend in the environment, where the user has not set them.
 
-    Logs what it set, or warns that JAX's backends had started before.
+    Logs what it set, or warns that JAX's backends had started before. To be called again where JAX was told of virtual
+    devices since.
     """
     if os.environ.get("CONVSCALE_LOWERING") == "native" or _version("jaxlib") not in TRIED:
         return
@@ -58,8 +60,8 @@ def prepare() -> None:
     names = {word.partition("=")[0] for word in given.split()}
     flags = [f"{name}={value}" for name, value in FLAGS.items() if name not in names]
     changes = {"XLA_FLAGS": " ".join([*given.split(), *flags])} if flags else {}
-    cores, threads = len(os.sched_getaffinity(0)), _quota()
-    if threads < cores and "NPROC" not in os.environ:  # what XLA's thread pool goes by
+    threads, now = _threads(), os.environ.get("NPROC")
+    if threads not in (None, now) and now == _set.get("NPROC"):
         changes["NPROC"] = str(threads)
     if not changes:
         return
@@ -68,7 +70,33 @@ def prepare() -> None:
         _LOG.warning("JAX started before `research` was imported, so convolutions run slower: too late for %s", shown)
         return
     os.environ.update(changes)
+    _set.update(changes)
     _LOG.info("set for XLA's CPU backend: %s", shown)
+
+
+_set: dict[str, str] = {}  # what `prepare` set, which it may set again
+
+
+def _threads() -> str | None:
+    """How many threads XLA's pool should have (it goes by `NPROC`); None: one for each core it sees, as it has anyway.
+
+    A container can see more cores than it may use. Of virtual devices each blocks a thread where it waits for the
+    others in a collective, and the programs stop for good where none is left for what the last one computes.
+    """
+    cores, allowed = len(os.sched_getaffinity(0)), _quota()
+    if (devices := _virtual_devices()) > 1:
+        return str(min(cores, allowed) + 2 * devices)
+    return str(allowed) if allowed < cores else None
+
+
+def _virtual_devices() -> int:
+    """How many devices the CPU is to be divided into: what JAX's configuration says, or a flag of XLA's."""
+    flag = re.search(r"--xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", ""))
+    if "jax" in sys.modules:
+        configured = sys.modules["jax"].config.values["jax_num_cpu_devices"]
+    else:
+        configured = int(os.environ.get("JAX_NUM_CPU_DEVICES") or -1)
+    return max(configured, int(flag[1]) if flag else 1)
 
 
 def _version(package: str) -> str:
@@ -124,6 +152,8 @@ def set_up() -> None:
     import jax
 
     lowering()  # a wrong word is refused here, before anything compiles
+    if not _started():
+        prepare()
     # Orbax speaks through absl of choices that are ours ("read_only=True"), and logs what it raises as well; so do
     # the event loops it writes with.
     for library in ("absl", "asyncio", "concurrent.futures"):

@@ -35,12 +35,18 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from research import backend  # noqa: E402
+
 if ON_DEVICE:
     # TF32 and bfloat16 products would need looser tolerances for reasons that are not ours.
     jax.config.update("jax_default_matmul_precision", "highest")
 else:
     # As configuration, not environment: a program started by a test sees the machine as a user's would.
     jax.config.update("jax_num_cpu_devices", 4)
+    threads = os.environ.get("NPROC")
+    backend.prepare()
+    jax.devices()  # starts, with the threads that virtual devices need
+    os.environ.pop("NPROC") if threads is None else os.environ.update(NPROC=threads)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # A first example may compile for seconds, so no deadline. CI draws the same examples on every run; a laptop explores.

@@ -77,3 +77,24 @@ def test_programs_are_not_kept_within_the_context() -> None:
     with backend.unkept():
         assert not backend.keeps_programs()
     assert backend.keeps_programs()
+
+
+THREADS = "import os; print('NPROC:', os.environ.get('NPROC', ''))"
+
+
+@pytest.mark.parametrize("code", ["import research; ", "import jax; import research; "])
+@pytest.mark.parametrize(
+    "asked", [{"JAX_NUM_CPU_DEVICES": "4"}, {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}]
+)
+def test_virtual_devices_have_threads_to_wait_in(code: str, asked: dict[str, str]) -> None:
+    (said, threads) = run(code + THREADS, **asked).stdout.split()
+    assert said == "NPROC:"
+    assert int(threads) >= 2 * 4 + 1
+    assert run(code + THREADS, **asked, NPROC="3").stdout.strip() == "NPROC: 3"  # the user's
+
+
+def test_virtual_devices_configured_after_the_import_have_threads_too() -> None:
+    later = "import research, jax; jax.config.update('jax_num_cpu_devices', 6); "
+    assert run(later + THREADS).stdout.strip() == run("import research; " + THREADS).stdout.strip()
+    prepared = run(later + "from research import backend; backend.set_up(); " + THREADS).stdout.split()[1]
+    assert int(prepared) >= 2 * 6 + 1
