@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import contextvars
 import functools
 import logging
 import math
@@ -27,6 +28,7 @@ LOWERINGS: tuple[Lowering, ...] = ("measured", "portable", "native")
 FLAGS = {"--xla_cpu_experimental_ynn_fusion_type": ""}
 TRIED = ("0.10.2",)
 
+_PLAIN = contextvars.ContextVar("plain", default=False)
 _LOG = logging.getLogger("research")
 
 
@@ -119,6 +121,24 @@ def _quota() -> int:
     except (OSError, ValueError):
         return sys.maxsize
     return sys.maxsize if limit == "max" else max(1, math.ceil(int(limit) / int(period)))
+
+
+@contextlib.contextmanager
+def as_meant() -> Iterator[None]:
+    """Within this context operations are traced as what they mean, on every platform and for every size of batch.
+
+    For a program that must be the same wherever and for whatever it is compiled.
+    """
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
+
+
+def is_plain() -> bool:
+    """Whether this is within `as_meant`."""
+    return _PLAIN.get()
 
 
 @contextlib.contextmanager

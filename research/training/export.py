@@ -5,9 +5,11 @@
     probabilities = run.call(images)                            # uint8 "b h w c" -> float32 "b classes", any b
 
 What must happen to an image before (size, crop, channels) and the names of the classes stand in FILE.json beside it.
+The probabilities are those of `launch.py predict`, to the bit where `XLA_FLAGS` is what FILE.json says.
 """
 
 import json
+import os
 from typing import Any
 
 import jax
@@ -58,6 +60,7 @@ def export(trained: Trained, out: epath.PathLike) -> dict[str, Any]:
         "model": trained.config.model.name,
         "step": trained.step,
         "platforms": list(PLATFORMS),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "load": "jax.export.deserialize(open(FILE, 'rb').read()).call(images)",
     }
     file.write_bytes(made.serialize())

@@ -13,8 +13,8 @@ from etils import epath
 from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 
+from research import backend, models
 from research import config as configs
-from research import models
 from research.config import Config
 from research.data import transforms
 from research.errors import UserError
@@ -65,8 +65,12 @@ class Trained:
             return cast(Array, self.model.apply(self.variables, self.normalised(images), train=False))
 
     def probabilities(self, images: Array) -> Float[Array, "b k"]:
-        """Of one class per image (softmax), or of each class by itself (sigmoid) where images have several."""
-        logits = self.logits(images)
+        """Of one class per image (softmax), or of each class by itself (sigmoid) where images have several.
+
+        The program that `export` writes, so that both give the same bits.
+        """
+        with backend.as_meant():
+            logits = self.logits(images)
         return jax.nn.sigmoid(logits) if self.multi_label else jax.nn.softmax(logits)
 
 

@@ -87,13 +87,13 @@ def test_a_masked_example_counts_in_no_part_and_on_no_device():
 @pytest.mark.parametrize("drop", [0.0, 0.5])
 def test_rematerialised_blocks_give_the_same_parameters_with_less_memory(drop):
     """With blocks dropped at random too: both passes, and both networks, draw the same."""
-    cfg = replace(NORMALISED, **{"model.stochastic_depth": drop})
+    cfg = replace(NORMALISED, **{"model.name": "resnet14", "model.stochastic_depth": drop})
     kept, again = Prepared(cfg), Prepared(with_(cfg, remat=True))
     memory = [
         programs.compile_train(p.resolved, p.pipeline, p.state, p.resident).memory_analysis().temp_size_in_bytes
         for p in (kept, again)
     ]
-    assert memory[1] < 0.8 * memory[0]  # three blocks only; a deep network gains more
+    assert memory[1] < 0.7 * memory[0]  # six blocks only; a deep network gains more
     one, other = kept.run(1), again.run(1)
     # The same operations compiled in another order; batch norm magnifies rounding (see test_step).
     assert_relatively_close(other.params, one.params, 1e-4)

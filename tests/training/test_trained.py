@@ -1,6 +1,7 @@
 """What a finished run is used for: predict, export and explain, through `launch.py` and beside it."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -107,8 +108,15 @@ import sys
 import numpy as np
 from jax import export
 run = export.deserialize(open(sys.argv[1], "rb").read())
-np.save(sys.argv[3], np.asarray(run.call(np.load(sys.argv[2]))))
+np.save(sys.argv[4], np.asarray(run.call(np.load(sys.argv[2]))))
 assert not [name for name in sys.modules if name.split(".")[0] in ("research", "flax")]
+"""
+OURS = """
+import sys
+import jax
+import numpy as np
+from research.training import trained
+np.save(sys.argv[4], np.asarray(jax.jit(trained.load(sys.argv[3]).probabilities)(np.load(sys.argv[2]))))
 """
 
 
@@ -123,10 +131,14 @@ def test_export_gives_the_same_bits_without_this_code(run, scans, tmp_path, caps
     loaded = trained.load(run)
     images = np.stack([loaded.fitted(file) for file in scans[0][:count]])
     np.save(tmp_path / "images.npy", images)
-    words = [str(out), str(tmp_path / "images.npy"), str(tmp_path / "out.npy")]
-    subprocess.run([sys.executable, "-c", RELOAD, *words], check=True, cwd=tmp_path)
-    ours = np.asarray(jax.jit(loaded.probabilities)(images))
+    words = [str(out), str(tmp_path / "images.npy"), str(run), str(tmp_path / "out.npy")]
+    environment = {**os.environ, "XLA_FLAGS": described["xla_flags"]}
+    for program in (RELOAD, OURS):  # the latter not in this process, whose products are divided among more threads
+        subprocess.run([sys.executable, "-c", program, *words], check=True, cwd=tmp_path, env=environment)
+        words[-1] = str(tmp_path / "ours.npy")
+    ours = np.load(tmp_path / "ours.npy")
     assert np.array_equal(np.load(tmp_path / "out.npy"), ours)
+    np.testing.assert_allclose(jax.jit(loaded.probabilities)(images), ours, rtol=1e-4, atol=1e-6)  # rounding
 
 
 def test_explain_writes_a_picture(run, scans, tmp_path, capsys):
