@@ -19,6 +19,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from research.config import CheckpointConfig
 from research.errors import RunFailed, UserError
+from research.training import parallel
 from research.training import state as states
 
 PyTree = Any
@@ -136,8 +137,9 @@ class Checkpoints:
         `UserError` where it is damaged.
         """
         progress = self._progress(step)
-        items = {"state": ocp.args.StandardRestore()}
-        items |= {"statistics": ocp.args.StandardRestore()} if progress.get("has_statistics") else {}
+        # Devices that saved it and are not here do not matter to what is taken to this machine's memory.
+        whole = ocp.args.StandardRestore(fallback_sharding=parallel.one_device())
+        items = {"state": whole} | ({"statistics": whole} if progress.get("has_statistics") else {})
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))
             found = jax.tree.map(np.asarray, _weights(restored["state"], restored.get("statistics")))

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import linen as nn
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from research import backend
 from research.config import Config
@@ -244,6 +244,11 @@ def _check_batch(batch_size: int, devices: int, parts: int, *, even: bool) -> No
 def this_host() -> Host:
     """Which of the processes that train together this is."""
     return Host(jax.process_index(), jax.process_count())
+
+
+def one_device() -> jax.sharding.Sharding:
+    """Arrays whole on the first device of this process."""
+    return SingleDeviceSharding(jax.local_devices()[0])
 
 
 def per_device_bytes(tree: PyTree) -> int:
