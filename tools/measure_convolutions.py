@@ -29,6 +29,7 @@ import jaxlib  # noqa: E402
 
 from research.nn.convolution import candidates, cpu  # noqa: E402
 from research.nn.convolution.primitive import Form, Geometry, native  # noqa: E402
+from research.nn.operation import Circumstances  # noqa: E402
 
 FORMS: tuple[Form, ...] = ("output", "input", "kernel")
 FLOPS = 1.5e9  # of one call, about: some ten milliseconds
@@ -109,7 +110,7 @@ def seconds(
     w = (*geometry.window, shape.inputs // groups, shape.outputs)
     y = (batch, *geometry.out, shape.outputs)
     a, b = {"output": (x, w), "input": (y, w), "kernel": (x, y)}[form]
-    names = ["native", *sorted(candidates.possible(form, geometry, a, b, library=backend.has_onednn()))]
+    names = ["native", *sorted(candidates.possible(form, geometry, a, b, Circumstances(backend.has_onednn())))]
     keys = jax.random.split(jax.random.key(0))
     operands = tuple(jax.random.normal(key, s) for key, s in zip(keys, (a, b), strict=True))
     calls = {}

@@ -25,13 +25,16 @@ Shaped = Any  # an array, or its shape and type
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a program is lowered for. `library`: it may call oneDNN, which is not one of XLA's own operations.
+    """What a program is lowered for.
 
-    That is so where it stays in this process (it is neither exported nor kept in a cache) and on one device (XLA can
-    divide only what it knows).
+    `library`: it may call oneDNN, which is not one of XLA's own operations. That is so where it stays in this process
+    (it is neither exported nor kept in a cache) and on one device (XLA can divide only what it knows).
+    `divided`: the compiler divides its arrays over devices, so that a loop over the batch would move them between
+    devices in every turn.
     """
 
-    library: bool
+    library: bool = False
+    divided: bool = False
 
 
 class Operation:
@@ -90,4 +93,5 @@ def _circumstances(ctx: mlir.LoweringRuleContext) -> Circumstances:
     devices = (axes.num_devices or 1) if isinstance(axes, mlir.ShardingContext) else 1
     leaves = context.lowering_parameters.for_export or len(context.platforms) > 1 or backend.keeps_programs()
     asked = backend.lowering() == "measured"
-    return Circumstances(library=asked and backend.has_onednn() and devices == 1 and not leaves)
+    alone = devices == 1
+    return Circumstances(library=asked and backend.has_onednn() and alone and not leaves, divided=not alone)

@@ -11,13 +11,18 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from research.training.state import TrainState
-from research.training.step import EvalStep, Fetch, Frozen, as_in_evaluation
+from research.training.step import EvalStep, Fetch, Frozen, Gather, as_in_evaluation
 
 PyTree = Any
 
 
 def moments_step(
-    model: nn.Module, fetch: Fetch, *, axis_name: str | None = None, frozen: Frozen = Frozen()
+    model: nn.Module,
+    fetch: Fetch,
+    *,
+    axis_name: str | None = None,
+    frozen: Frozen = Frozen(),
+    gather: Gather = lambda variables: variables,
 ) -> EvalStep:
     """A function (state, resident, feed, sums) -> sums with the feed's batch statistics added; shaped `batch_stats`.
 
@@ -32,7 +37,7 @@ def moments_step(
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
 
         def updated(batch_stats: PyTree) -> PyTree:
-            variables = {"params": state.params, "batch_stats": batch_stats}
+            variables = {"params": gather(state.params), "batch_stats": batch_stats}
             rngs = {"dropout": key}
             with as_in_evaluation(frozen.modules):
                 applied = model.apply(variables, batch["image"], train=True, rngs=rngs, mutable=["batch_stats"])

@@ -44,7 +44,12 @@ class Evaluator:
     def _compile(self, like: state.TrainState) -> jax.stages.Compiled:
         layout, task = self.resolved.layout, self.resolved.task
         evaluate = step.eval_step(
-            self.resolved.model, task, self.pipeline.fetch, split=self.split, axis_name=layout.axis_name
+            self.resolved.model,
+            task,
+            self.pipeline.fetch,
+            split=self.split,
+            axis_name=layout.axis_name,
+            gather=layout.gathered,
         )
         if self.members:
             evaluate = step.of_members(evaluate, own_feeds=False)
@@ -86,7 +91,11 @@ class Reestimator:
         if getattr(model, "remat", False):  # there is no backward pass here
             model = model.clone(remat=False)
         moments = batch_statistics.moments_step(
-            model, self.pipeline.fetch, axis_name=layout.axis_name, frozen=self.resolved.frozen
+            model,
+            self.pipeline.fetch,
+            axis_name=layout.axis_name,
+            frozen=self.resolved.frozen,
+            gather=layout.gathered,
         )
         feed = layout.split(programs.example_feed(self.pipeline))
         return layout.compile_eval(moments, like, self.resident, feed, self._zeros(like))

@@ -83,6 +83,19 @@ class Layout:
         """Put the state of a run where it is kept: whole on every device, or split by `split_axis`."""
         return jax.device_put(state, jax.tree.map(self._sharding, state))
 
+    def gathered(self, variables: PyTree) -> PyTree:
+        """Variables whole on every device, which is how a step of `fsdp` computes with them; gradients come back split.
+
+        Without it the compiler splits images by their channels where a kernel is, and moves those between devices.
+        """
+        return jax.tree.map(self._gathered, variables) if self.fsdp else variables
+
+    def _gathered(self, x: jax.Array) -> jax.Array:
+        whole, kept = NamedSharding(self.mesh, PartitionSpec()), self._sharding(x)
+        gather = jax.custom_vjp(lambda x: jax.lax.with_sharding_constraint(x, whole))
+        gather.defvjp(lambda x: (gather(x), None), lambda _, dx: (jax.lax.with_sharding_constraint(dx, kept),))
+        return gather(x)
+
     def placed(self, shapes: PyTree) -> PyTree:
         """Shapes with the sharding that `place` gives: what a checkpoint is restored into."""
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._sharding(x)), shapes)

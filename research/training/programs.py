@@ -86,6 +86,7 @@ def train_step(resolved: Resolved, pipeline: data.Pipeline) -> step.TrainStep:
         axis_name=resolved.layout.axis_name,
         parts=resolved.layout.step_parts,
         frozen=resolved.frozen,
+        gather=resolved.layout.gathered,
     )
 
 

@@ -26,6 +26,7 @@ Measures = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, PyTree, PyTree, jax.Array], tuple[TrainState, Measures]]
 EvalStep = Callable[[TrainState, PyTree, PyTree, PyTree], PyTree]
 Fetch = Callable[..., dict[str, jax.Array]]
+Gather = Callable[[PyTree], PyTree]  # variables as they are kept -> as they are computed with
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def train_step(
     axis_name: str | None = None,
     parts: Parts = Parts(),
     frozen: Frozen = Frozen(),
+    gather: Gather = lambda variables: variables,
 ) -> TrainStep:
     """A function (state, resident, feed, learning_rate) -> (state, measures) that makes one update.
 
@@ -89,7 +91,7 @@ def train_step(
 
             def loss_of(params: PyTree) -> tuple[jax.Array, tuple[PyTree, PyTree]]:
                 kept = {k: jax.lax.stop_gradient(v) if k in frozen.weights else v for k, v in params.items()}
-                variables = state.replace(params=kept, batch_stats=batch_stats).variables
+                variables = gather(state.replace(params=kept, batch_stats=batch_stats).variables)
                 rngs = {"dropout": key}
                 with as_in_evaluation(frozen.modules):
                     applied = model.apply(variables, batch["image"], train=True, rngs=rngs, mutable=mutable)
@@ -205,12 +207,20 @@ def of_members(step: Callable[..., PyTree], *, own_feeds: bool) -> Callable[...,
     return stepped
 
 
-def eval_step(model: nn.Module, task: Task, fetch: Fetch, *, split: str, axis_name: str | None = None) -> EvalStep:
+def eval_step(
+    model: nn.Module,
+    task: Task,
+    fetch: Fetch,
+    *,
+    split: str,
+    axis_name: str | None = None,
+    gather: Gather = lambda variables: variables,
+) -> EvalStep:
     """A function (state, resident, feed, statistics) -> statistics with the feed's examples added; padding counts 0."""
 
     def step(state: TrainState, resident: PyTree, feed: PyTree, statistics: PyTree) -> PyTree:
         batch = fetch(resident, feed, split=split, augment=False)
-        outputs = cast(jax.Array, model.apply(state.variables, batch["image"], train=False))
+        outputs = cast(jax.Array, model.apply(gather(state.variables), batch["image"], train=False))
         seen = task.with_hyperparameters(state.hyperparameters).statistics(outputs, batch, train=False)
         if axis_name is not None:
             seen = jax.lax.psum(seen, axis_name)

@@ -16,6 +16,7 @@ from research import backend
 from research.nn import conv
 from research.nn.convolution import Geometry, candidates, convolution, cpu, transposed
 from research.nn.convolution.primitive import native
+from research.nn.operation import Circumstances
 
 # Sums of n products of numbers near one, in another order: errors grow like sqrt(n) units in the last place.
 ROUNDING = 2e-5
@@ -60,7 +61,7 @@ def test_every_candidate_computes_the_convolution(form: str, drawn: Drawn) -> No
     geometry, (inputs, outputs) = Geometry(*drawn[0]), drawn[1:]
     a, b = operands(form, geometry, inputs, outputs)
     expected = native(a, b, form=form, geometry=geometry)(a, b)
-    for name in candidates.possible(form, geometry, a.shape, b.shape, library=backend.has_onednn()):
+    for name in candidates.possible(form, geometry, a.shape, b.shape, Circumstances(backend.has_onednn())):
         compute = functools.partial(getattr(candidates, f"{form}_{name}"), geometry=geometry)
         with backend.unkept():
             made = jax.jit(compute)(a, b)
@@ -93,7 +94,7 @@ def test_candidates_of_each_kind(kind: str) -> None:
     for form in ("output", "input", "kernel"):
         a, b = operands(form, geometry, inputs, outputs, batch=3)
         expected = native(a, b, form=form, geometry=geometry)(a, b)
-        for name in candidates.possible(form, geometry, a.shape, b.shape, library=backend.has_onednn()):
+        for name in candidates.possible(form, geometry, a.shape, b.shape, Circumstances(backend.has_onednn())):
             with backend.unkept():
                 close(
                     jax.jit(functools.partial(getattr(candidates, f"{form}_{name}"), geometry=geometry))(a, b), expected
@@ -237,7 +238,7 @@ def test_measurements_cover_every_form_and_kind() -> None:
 def test_the_nearest_measured_shape_decides() -> None:
     geometry = Geometry((56, 56), (3, 3), (1, 1), ((1, 1),) * 2, (1, 1), 144)
     a, b = (8, 56, 56, 144), (3, 3, 1, 144)
-    chosen = cpu.fastest("output", geometry, a, b, library=False)
+    chosen = cpu.fastest("output", geometry, a, b, Circumstances())
     assert chosen == "shifted"  # XLA's own depthwise convolution is some thirty times slower
     _, point = cpu.described("output", geometry, a, b)
     assert point == pytest.approx((3.0, np.log2(56 * 56), np.log2(144), np.log2(144), np.log2(9), 0.0), abs=1e-3)

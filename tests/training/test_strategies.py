@@ -1,6 +1,8 @@
 """Ways to compute the same step with less memory or more devices, and what is kept beside the weights."""
 
+import collections
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -109,6 +111,25 @@ def test_fsdp_equals_replicated_and_keeps_a_share_of_the_bytes(whole):
     of_device, of_whole = (parallel.per_device_bytes((s.params, s.opt_state)) for s in states)  # momentum as well
     # LeNet-5: 1,226 of 61,706 parameters are in arrays too small to be split: 0.02 + 0.98 / 4.
     assert of_device <= 0.27 * of_whole
+
+
+def test_no_device_sends_its_images_to_another():
+    """Parameters are gathered, each once, and gradients summed; the batch stays where it is, in loops too."""
+    cfg = replace(
+        NORMALISED, **{"model.name": "resnet20", "model.width": 16, "data.resolution": 32, "data.batch_size": 128}
+    )
+    sent = {}
+    for sharding in ("replicated", "fsdp"):
+        prepared = Prepared(with_(cfg, devices=4, sharding=sharding))
+        compiled = programs.compile_train(prepared.resolved, prepared.pipeline, prepared.state, prepared.resident)
+        words = re.findall(
+            r" (all-to-all|collective-permute|reduce-scatter|all-gather)(?:-start)?\(", compiled.as_text()
+        )
+        sent[sharding] = collections.Counter(words)
+    assert not sent["replicated"]
+    assert set(sent["fsdp"]) <= {"all-gather", "reduce-scatter"}
+    split = [leaf for leaf in jax.tree.leaves(prepared.state.params) if parallel.split_axis(leaf.shape, 4) is not None]
+    assert sent["fsdp"]["all-gather"] == len(split)
 
 
 def test_fsdp_with_batch_norm_and_accumulation():

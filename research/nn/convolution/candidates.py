@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from research.nn import onednn
+from research.nn.operation import Circumstances
 from research.ordering import apart
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ LIBRARY = {
     "tall",
     "transposed",
 }  # those that call oneDNN
+LOOPS = {"shifted", "rows", "patches"}  # those that loop over the batch, of the kernel's without oneDNN
 _CHUNK = 1 << 21  # bytes of what a loop over parts of a batch works on: it stays in the cache of a core
 
 
@@ -351,8 +353,10 @@ def channels(form: str, geometry: "Geometry", a: tuple[int, ...], b: tuple[int, 
     return (b[-2] * geometry.groups if form == "input" else a[-1]), b[-1]
 
 
-def possible(form: str, geometry: "Geometry", a: tuple[int, ...], b: tuple[int, ...], *, library: bool) -> set[str]:
-    """Names of the candidates that can compute a form for operands of these shapes; without oneDNN if not `library`."""
+def possible(
+    form: str, geometry: "Geometry", a: tuple[int, ...], b: tuple[int, ...], circumstances: Circumstances
+) -> set[str]:
+    """Names of the candidates that can compute a form for operands of these shapes."""
     inputs, outputs = channels(form, geometry, a, b)
     rank, unit_stride = len(geometry.space), set(geometry.strides) == {1}
     pointwise, depthwise = is_pointwise(geometry), is_depthwise(geometry, inputs, outputs)
@@ -365,4 +369,6 @@ def possible(form: str, geometry: "Geometry", a: tuple[int, ...], b: tuple[int, 
             names |= {"patches", "library_patches"} | ({"rows", "library_rows"} if unit_stride else set())
     elif rank <= 3 and (form == "output" or unit_stride or set(geometry.dilation) == {1}):
         names |= {"library"}
-    return names if library else names - LIBRARY
+    if circumstances.divided and form == "kernel":
+        names -= LOOPS
+    return names if circumstances.library else names - LIBRARY

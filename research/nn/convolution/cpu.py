@@ -40,7 +40,7 @@ def choose(
     ):
         return None
     one, other = (x.shape[int(geometry.members > 0) :] for x in (a, b))
-    name = fastest(form, geometry, one, other, library=circumstances.library)
+    name = fastest(form, geometry, one, other, circumstances)
     if name == "native":
         return None
     return functools.partial(_each, getattr(candidates, f"{form}_{name}"), geometry)
@@ -54,9 +54,11 @@ def _each(candidate: candidates.Candidate, geometry: "Geometry", a: Array, b: Ar
     return jnp.stack([candidate(one, other, geometry) for one, other in zip(a, b, strict=True)]).astype(kept)
 
 
-def fastest(form: "Form", geometry: "Geometry", a: tuple[int, ...], b: tuple[int, ...], *, library: bool) -> str:
+def fastest(
+    form: "Form", geometry: "Geometry", a: tuple[int, ...], b: tuple[int, ...], circumstances: Circumstances
+) -> str:
     """The name of the candidate that is fastest on the nearest measured shape, of those that can compute this one."""
-    possible = {"native", *candidates.possible(form, geometry, a, b, library=library)}
+    possible = {"native", *candidates.possible(form, geometry, a, b, circumstances)}
     if len(possible) == 1:
         return "native"
     kind, point = described(form, geometry, a, b)
