@@ -46,7 +46,8 @@ else:
     threads = os.environ.get("NPROC")
     backend.prepare()
     jax.devices()  # starts, with the threads that virtual devices need
-    os.environ.pop("NPROC") if threads is None else os.environ.update(NPROC=threads)
+    if threads is None:
+        os.environ.pop("NPROC", None)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # A first example may compile for seconds, so no deadline. CI draws the same examples on every run; a laptop explores.
