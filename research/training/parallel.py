@@ -92,8 +92,13 @@ class Layout:
 
     def _gathered(self, x: jax.Array) -> jax.Array:
         whole, kept = NamedSharding(self.mesh, PartitionSpec()), self._sharding(x)
+
+        def split(_: None, dx: jax.Array) -> tuple[jax.Array]:
+            # Summed over the devices whole: of a gradient that is to be split the compiler makes loops of exchanges.
+            return (jax.lax.with_sharding_constraint(jax.lax.with_sharding_constraint(dx, whole), kept),)
+
         gather = jax.custom_vjp(lambda x: jax.lax.with_sharding_constraint(x, whole))
-        gather.defvjp(lambda x: (gather(x), None), lambda _, dx: (jax.lax.with_sharding_constraint(dx, kept),))
+        gather.defvjp(lambda x: (gather(x), None), split)
         return gather(x)
 
     def placed(self, shapes: PyTree) -> PyTree:
