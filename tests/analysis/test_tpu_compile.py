@@ -57,7 +57,8 @@ def test_networks_compile_for_a_host_of_eight_and_for_one_chip(model):
     assert shared.memory.optimizer_state < 0.3 * copies.memory.optimizer_state
     assert copies.memory.parameters == alone.memory.parameters
     assert kinds(copies)["all-reduce"].bytes >= gradient_bytes(copies)
-    assert kinds(shared).keys() & {"all-gather", "collective-permute"}
+    assert "all-gather" in kinds(shared)
+    assert kinds(shared).keys() <= {"all-gather", "all-reduce", "reduce-scatter"}  # no device sends its images
     assert alone.collectives == ()
     assert alone.flops == pytest.approx(copies.flops, rel=0.1)  # the update, and what compilers make of the padding
 
