@@ -5,7 +5,7 @@
     probabilities = run.call(images)                            # uint8 "b h w c" -> float32 "b classes", any b
 
 What must happen to an image before (size, crop, channels) and the names of the classes stand in FILE.json beside it.
-The probabilities are those of `launch.py predict`, to the bit where `XLA_FLAGS` is what FILE.json says.
+The probabilities are those of `launch.py predict`, to the bit on as many cores and with the `XLA_FLAGS` of FILE.json.
 """
 
 import json
