@@ -42,7 +42,9 @@ def apart(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array
     """`function(x)`, written to memory once, whatever uses it: XLA does not fuse across what this becomes.
 
     Its CPU backend drops optimization barriers before it fuses, and a fusion computes what it uses at several places
-    again for each; a branch whose condition depends on data stays. (Both branches are the same, so the value of the
-    condition does not matter.) Not for differentiation: for what an operation's lowering computes.
+    again for each; a branch whose condition depends on data stays. (No number is above infinity, so the other branch
+    is never taken.) Not for differentiation: for what an operation's lowering computes.
     """
-    return jax.lax.cond(jnp.ravel(x)[0] < 1, function, function, x)
+    never = jnp.ravel(x)[0].astype(jnp.float32) > jnp.inf
+    made = jax.eval_shape(function, x)
+    return jax.lax.cond(never, lambda _: jnp.zeros(made.shape, made.dtype), function, x)

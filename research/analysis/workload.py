@@ -5,6 +5,7 @@ are on the device already.
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def _forward(work: Work) -> Callable[[], tuple[jax.stages.Compiled, Place]]:
     images = jax.ShapeDtypeStruct((work.batch_size, *work.input_shape), jnp.float32)
 
     def compile_() -> tuple[jax.stages.Compiled, Place]:
-        compiled = jax.jit(lambda v, x: model.apply(v, x, train=False)).lower(shapes, images).compile()
+        compiled = jax.jit(functools.partial(models.evaluate, model)).lower(shapes, images).compile()
 
         def place() -> Callable[[], Any]:
             arguments = (model_laws.fill(shapes), jnp.asarray(_images(work)))

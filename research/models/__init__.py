@@ -17,6 +17,7 @@ import flax.linen as nn
 
 from research import catalogue
 from research.errors import UserError, unknown
+from research.nn.convolution.epilogue import joined
 from research.nn.layers import require_resolution
 from research.values import decode
 
@@ -165,6 +166,14 @@ def create(name: str, **fields: Any) -> nn.Module:
     checked = {k: decode(plain[k], v, f"model.{k}") if k in plain else v for k, v in fields.items()}
     classes = {"num_classes": found.num_classes} if "num_classes" in known else {}
     return found.build(**classes | checked)
+
+
+def evaluate(model: nn.Module, variables: Any, images: Any) -> Any:
+    """What a network makes of images when it is evaluated; on a CPU what follows a convolution is computed with it.
+
+    Equal to `model.apply(variables, images, train=False)` to float32 rounding.
+    """
+    return joined(lambda variables, images: model.apply(variables, images, train=False))(variables, images)
 
 
 def _mixed(annotation: Any) -> bool:

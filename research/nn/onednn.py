@@ -8,12 +8,21 @@ that leaves this process. Elsewhere plain JAX stands in (`convolution.candidates
 
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 _LAST = -1
+
+
+class Epilogue(NamedTuple):
+    """What is done to the result of a convolution, in this order."""
+
+    bias: Float[Array, " features"]
+    shortcut: Float[Array, "b *out features"] | None = None  # added
+    activation: str | None = None  # the library's name: RELU, RELU6, SWISH
 
 
 def convolution(
@@ -24,6 +33,7 @@ def convolution(
     padding: Sequence[tuple[int, int]],
     dilation: Sequence[int],
     groups: int = 1,
+    epilogue: Epilogue | None = None,
 ) -> Float[Array, "b *out features"]:
     """The library's forward convolution, float32, of one to three spatial axes; no padding may be negative."""
     rank, window = x.ndim - 2, kernel.shape[:-2]
@@ -31,7 +41,7 @@ def convolution(
     out = [(n + low + high - d * (k - 1) - 1) // s + 1 for n, k, s, (low, high), d in rows]
     maps = {"batch_dim": 0, "feature_dim": rank + 1, "spatial_dims": list(range(1, rank + 1))}
     filters = {"input_feature_dim": rank, "output_feature_dim": rank + 1, "spatial_dims": list(range(rank))}
-    asked = {
+    asked: dict[str, object] = {
         "dims": rank + 2,
         "input": {"dims": rank + 2, "data": maps},
         "kernel": {"dims": rank + 2, "filter": filters},
@@ -45,7 +55,18 @@ def convolution(
         },
         "feature_groups": groups,
     }
-    return _call("convolution", "onednn_conv_config", asked, (x.shape[0], *out, kernel.shape[-1]), x, kernel)
+    others: list[Array] = []
+    if epilogue is not None:
+        asked["fusions"] = {
+            "ops": [
+                "BIAS",
+                *(["BINARY_ADD"] if epilogue.shortcut is not None else []),
+                *([epilogue.activation] if epilogue.activation else []),
+            ]
+        }
+        others = [epilogue.bias, *([] if epilogue.shortcut is None else [epilogue.shortcut])]
+    shape = (x.shape[0], *out, kernel.shape[-1])
+    return _call("convolution", "onednn_conv_config", asked, shape, x, kernel, *others)
 
 
 def product(a: Float[Array, "k m"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:

@@ -56,11 +56,15 @@ class Operation:
 
     def __call__(self, *operands: Array, **static: Hashable) -> Array:
         """The operation on arrays, traced or not."""
-        shapes = tuple((tuple(x.shape), np.dtype(x.dtype)) for x in operands)
-        jaxpr = self._jaxpr(shapes, tuple(static.items()), jax.typeof(operands[0]).sharding.mesh)
+        jaxpr = self.meaning_of([jax.typeof(x) for x in operands], static)
         if backend.is_plain():
             return _as_meant(*operands, jaxpr=jaxpr)
         return self.primitive.bind(*operands, **static, jaxpr=jaxpr)
+
+    def meaning_of(self, avals: Sequence[Any], static: dict[str, Any]) -> core.ClosedJaxpr:
+        """The meaning for operands of these shapes and types: what an equation of this operation carries as `jaxpr`."""
+        shapes = tuple((tuple(aval.shape), np.dtype(aval.dtype)) for aval in avals)
+        return self._jaxpr(shapes, tuple(static.items()), avals[0].sharding.mesh)
 
     def _trace(self, shapes: tuple[Any, ...], static: tuple[tuple[str, Any], ...], mesh: Any) -> core.ClosedJaxpr:
         """The meaning for operands of these shapes, within `mesh`: what is traced inside of it belongs to it."""

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from research.nn import windows
 from research.nn.conv import Sizes, pads, spread
+from research.nn.sums import over_space
 
 Padding = Sizes | Literal["SAME"]
 
@@ -50,4 +51,4 @@ def average_pool(
 
 def global_average_pool(x: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
     """Mean over all spatial axes, in float32 (Lin et al. 2013, arXiv:1312.4400, section 3.2)."""
-    return jnp.mean(x, axis=range(1, x.ndim - 1), dtype=jnp.float32)
+    return over_space(x.astype(jnp.float32)) / math.prod(x.shape[1:-1])

@@ -4,6 +4,7 @@ XLA's CPU backend sums over all axes but the last at a small part of the memory'
 with a vector of ones runs at that speed. Batch normalisation and the gradients of biases are such sums.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +17,17 @@ from jaxtyping import Array, Float
 from research.nn import onednn
 from research.nn.operation import Circumstances, Compute, Operation, Shaped
 
+FOLD = 16  # parts that are added to each other in one pass, at most
+
 
 def over_positions(x: Float[Array, "*positions c"]) -> Float[Array, " c"]:
     """The sum of `x` over all axes but the last, in its own type."""
     return _total(x, kept=0)
+
+
+def over_space(x: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
+    """The sum of `x` over all axes but the first and the last, in its own type."""
+    return _total(x, kept=1)
 
 
 def at_positions(values: Float[Array, " c"], shape: Sequence[int]) -> Float[Array, "*positions c"]:
@@ -39,8 +47,10 @@ def _broadcast(values: Shaped, *, shape: tuple[int, ...], kept: int) -> Compute:
 
 def _product(circumstances: Circumstances, x: Shaped, *, kept: int) -> Compute | None:
     positions = math.prod(x.shape[kept:-1])
-    if kept or x.dtype != jnp.float32 or positions < 2 or x.size == 0:
+    if x.dtype != jnp.float32 or positions < 2 or x.size == 0:
         return None
+    if kept:
+        return functools.partial(_folded, kept=kept)
     # In two levels: shorter sums have smaller errors, and wider products keep all cores busy.
     inner = math.gcd(positions, 64)
     outer = positions // inner
@@ -54,6 +64,20 @@ def _product(circumstances: Circumstances, x: Shaped, *, kept: int) -> Compute |
         return sums.reshape(inner, -1).sum(0)
 
     return product
+
+
+def _folded(x: Array, kept: int) -> Array:
+    """Parts of the positions added to each other, again and again: each time one pass over what is left."""
+    members, channels = x.shape[:kept], x.shape[-1]
+    x = x.reshape(math.prod(members), -1, channels)
+    while x.shape[1] > 1:
+        parts = next((n for n in range(min(FOLD, x.shape[1]), 1, -1) if x.shape[1] % n == 0), 1)
+        if parts == 1:  # a large prime
+            x = x.sum(1, keepdims=True)
+            break
+        split = x.reshape(x.shape[0], parts, -1, channels)
+        x = functools.reduce(jnp.add, [split[:, part] for part in range(parts)])
+    return x.reshape(*members, channels)
 
 
 _total = Operation("sum_over_positions", _sum, _product)

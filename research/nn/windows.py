@@ -88,17 +88,64 @@ def _seen(x: Array, windows: Windows, outside: float) -> list[Array]:
     return [padded[(slice(None), *slices)] for slices in at]
 
 
-def _returned(parts: Sequence[Array], windows: Windows, space: Sequence[int]) -> Array:
-    """The sum of what each place in the window sends back ("b *out c"), on maps of a size."""
-    zero, out = jnp.zeros((), parts[0].dtype), parts[0].shape[1:-1]
-    whole = [n + low + high for n, (low, high) in zip(space, windows.padding, strict=True)]
-    moved = []
-    for place, part in zip(_places(windows), parts, strict=True):
-        rows = zip(place, whole, out, windows.strides, strict=True)
-        pads = [(p, n - (o - 1) * s - 1 - p, s - 1) for p, n, o, s in rows]
-        moved.append(jax.lax.pad(part, zero, [(0, 0, 0), *pads, (0, 0, 0)]))
-    crop = [slice(low, low + n) for n, (low, _) in zip(space, windows.padding, strict=True)]
-    return functools.reduce(jnp.add, moved)[(slice(None), *crop)]
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of windows over maps. Positions count with the padding before them."""
+
+    positions: int
+    size: int
+    stride: int
+    low: int  # padding before
+    count: int  # of windows
+
+    @property
+    def covering(self) -> int:
+        """How many windows a position can lie in: window p // stride and those before it."""
+        return -(-self.size // self.stride)
+
+    @property
+    def groups(self) -> int:
+        """How many values p // stride has for the positions that are asked for."""
+        return (self.low + self.positions - 1) // self.stride + 1
+
+
+def _returned(dy: Array, windows: Windows, space: Sequence[int], winner: Array | None = None) -> Array:
+    """What windows send back onto maps of a size: to each of their places, or only to the one that is `winner`.
+
+    Written as what each position finds in the windows that cover it, one after the other, so that it is one loop which
+    writes every position once. Position p lies at place p % stride + j stride of window p // stride - j.
+    """
+    rank, zero = dy.ndim - 2, jnp.zeros((), dy.dtype)
+    rows = zip(space, windows.size, windows.strides, windows.padding, windows.count(space), strict=True)
+    axes = [_Axis(n, k, s, low, count) for n, k, s, (low, _), count in rows]
+    pads = [(0, 0, 0), *((a.covering - 1, max(0, a.groups - a.count), 0) for a in axes), (0, 0, 0)]
+    wide = (dy.shape[0], *itertools.chain(*((a.groups, a.stride) for a in axes)), dy.shape[-1])
+
+    def found(x: Array, back: Sequence[int]) -> Array:
+        at = [slice(a.covering - 1 - j, a.covering - 1 - j + a.groups) for a, j in zip(axes, back, strict=True)]
+        return jax.lax.broadcast_in_dim(x[(slice(None), *at)], wide, (0, *range(1, 2 * rank, 2), 2 * rank + 1))
+
+    sent = apart(lambda dy: jax.lax.pad(dy, zero, pads), dy)
+    numbers = None if winner is None else apart(lambda winner: jax.lax.pad(winner, jnp.int32(-1), pads), winner)
+    parts = []
+    for back in itertools.product(*(range(a.covering) for a in axes)):
+        places = [_place(axis, j, wide, 2 + 2 * i) for i, (axis, j) in enumerate(zip(axes, back, strict=True))]
+        inside = [place < a.size for place, a in zip(places, axes, strict=True) if a.size % a.stride]
+        if numbers is not None:
+            number: Array | int = 0
+            for a, place in zip(axes, places, strict=True):
+                number = number * a.size + place
+            inside.append(found(numbers, back) == number)
+        part = found(sent, back)
+        parts.append(jnp.where(functools.reduce(jnp.logical_and, inside), part, zero) if inside else part)
+    whole = functools.reduce(jnp.add, parts)
+    whole = whole.reshape(dy.shape[0], *(a.groups * a.stride for a in axes), dy.shape[-1])
+    return whole[(slice(None), *(slice(a.low, a.low + a.positions) for a in axes))]
+
+
+def _place(axis: _Axis, back: int, shape: Sequence[int], dimension: int) -> Array | int:
+    """The place of positions in the window that begins `back` strides before the last that covers them."""
+    return back if axis.stride == 1 else back * axis.stride + jax.lax.broadcasted_iota(jnp.int32, shape, dimension)
 
 
 def _winner(x: Array, windows: Windows) -> Array:
@@ -131,13 +178,11 @@ def _cpu_tangent(dx: Array, x: Array, *, windows: Windows) -> Array:
 
 
 def _cpu_cotangent(dy: Array, x: Array, *, windows: Windows) -> Array:
-    winner = _winner(x, windows)
-    parts = [jnp.where(winner == place, dy, jnp.zeros((), dy.dtype)) for place in range(math.prod(windows.size))]
-    return _returned(parts, windows, x.shape[1:-1])
+    return _returned(dy, windows, x.shape[1:-1], _winner(x, windows))
 
 
 def _cpu_spread(dy: Array, *, windows: Windows, space: tuple[int, ...]) -> Array:
-    return _returned([dy] * math.prod(windows.size), windows, space)
+    return _returned(dy, windows, space)
 
 
 def _unless_overlapping(circumstances: Circumstances, x: Any, *, windows: Windows) -> Compute | None:

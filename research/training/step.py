@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from research import models
 from research.losses import masked_sum
 from research.ordering import after
 from research.tasks import Task
@@ -220,7 +221,7 @@ def eval_step(
 
     def step(state: TrainState, resident: PyTree, feed: PyTree, statistics: PyTree) -> PyTree:
         batch = fetch(resident, feed, split=split, augment=False)
-        outputs = cast(jax.Array, model.apply(gather(state.variables), batch["image"], train=False))
+        outputs = models.evaluate(model, gather(state.variables), batch["image"])
         seen = task.with_hyperparameters(state.hyperparameters).statistics(outputs, batch, train=False)
         if axis_name is not None:
             seen = jax.lax.psum(seen, axis_name)

@@ -106,7 +106,7 @@ def native(a: Shaped, b: Shaped, *, form: Form, geometry: Geometry) -> Callable[
     return jax.vmap(fun) if geometry.members else fun
 
 
-_apply = Operation("convolution", native, cpu.choose)
+operation = _apply = Operation("convolution", native, cpu.choose)
 
 
 # Derivatives. The product is linear in either operand, and transposing it gives one of the other two forms.
