@@ -27,20 +27,25 @@ class Epilogue(NamedTuple):
 
 def convolution(
     x: Float[Array, "b *space c"],
-    kernel: Float[Array, "*window in_channels features"],
+    kernel: Float[Array, "*window _ _"],
     *,
     strides: Sequence[int],
     padding: Sequence[tuple[int, int]],
     dilation: Sequence[int],
     groups: int = 1,
     epilogue: Epilogue | None = None,
-) -> Float[Array, "b *out features"]:
-    """The library's forward convolution, float32, of one to three spatial axes; no padding may be negative."""
+    exchanged: bool = False,
+) -> Float[Array, "b *out _"]:
+    """The library's forward convolution, float32, of one to three spatial axes; no padding may be negative.
+
+    The kernel is "*window in_channels features", or with `exchanged` "*window features in_channels".
+    """
     rank, window = x.ndim - 2, kernel.shape[:-2]
+    inputs, features = (rank + 1, rank) if exchanged else (rank, rank + 1)  # axes of the kernel
     rows = zip(x.shape[1:-1], window, strides, padding, dilation, strict=True)
     out = [(n + low + high - d * (k - 1) - 1) // s + 1 for n, k, s, (low, high), d in rows]
     maps = {"batch_dim": 0, "feature_dim": rank + 1, "spatial_dims": list(range(1, rank + 1))}
-    filters = {"input_feature_dim": rank, "output_feature_dim": rank + 1, "spatial_dims": list(range(rank))}
+    filters = {"input_feature_dim": inputs, "output_feature_dim": features, "spatial_dims": list(range(rank))}
     asked: dict[str, object] = {
         "dims": rank + 2,
         "input": {"dims": rank + 2, "data": maps},
@@ -65,7 +70,7 @@ def convolution(
             ]
         }
         others = [epilogue.bias, *([] if epilogue.shortcut is None else [epilogue.shortcut])]
-    shape = (x.shape[0], *out, kernel.shape[-1])
+    shape = (x.shape[0], *out, kernel.shape[features])
     return _call("convolution", "onednn_conv_config", asked, shape, x, kernel, *others)
 
 

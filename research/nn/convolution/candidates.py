@@ -155,9 +155,14 @@ def output_library(x: Array, kernel: Array, geometry: "Geometry") -> Array:
 
 
 def _flipped(kernel: Array, groups: int) -> Array:
-    """The kernel from output maps to images: taps in reverse, the channels of each group exchanged."""
+    """The kernel from output maps to images: taps in reverse, the channels of each group exchanged.
+
+    Of one group, the taps alone: oneDNN exchanges the channels in the course of what it does to a kernel anyway.
+    """
     rank = kernel.ndim - 2
     kernel = jnp.flip(kernel, range(rank))
+    if groups == 1:
+        return kernel
     inputs, outputs = kernel.shape[-2], kernel.shape[-1] // groups
     kernel = kernel.reshape(*kernel.shape[:-1], groups, outputs)
     return (
@@ -213,7 +218,13 @@ def _phase(y: Array, part: Array, shifts: list[int], counts: list[int], geometry
     ones = (1,) * len(taps)
     flipped = _flipped(part, geometry.groups)
     return onednn.convolution(
-        y, flipped, strides=ones, padding=padding, dilation=geometry.dilation, groups=geometry.groups
+        y,
+        flipped,
+        strides=ones,
+        padding=padding,
+        dilation=geometry.dilation,
+        groups=geometry.groups,
+        exchanged=geometry.groups == 1,
     )
 
 
