@@ -184,7 +184,7 @@ def _on_cpu(
     steps: tuple[Step, ...],
     activation: str | None,
 ) -> Compute:
-    if not (circumstances.library and _is_worth_it(circumstances, x, kernel, geometry)):
+    if not _is_worth_it(circumstances, x, kernel, geometry):
         return _one_after_the_other(geometry, steps, activation)
 
     def together(x: Array, kernel: Array, *operands: Array) -> Array:
@@ -210,8 +210,9 @@ def _on_cpu(
 
 
 def _is_worth_it(circumstances: Circumstances, x: Shaped, kernel: Shaped, geometry: Geometry) -> bool:
-    """Whether oneDNN is the fastest with an epilogue: for small maps its call takes longer than a product."""
-    if 0 in (*x.shape, *kernel.shape):
+    """Whether oneDNN can be called and is the fastest: for small maps its call takes longer than a product."""
+    possible = candidates.possible("output", geometry, x.shape, kernel.shape, circumstances)
+    if "library" not in possible or 0 in (*x.shape, *kernel.shape):
         return False
     if candidates.is_pointwise(geometry):
         return 4 * x.shape[0] * math.prod(geometry.out) * kernel.shape[-1] >= WORTH

@@ -60,14 +60,14 @@ def convolution(
     x: Float[Array, "b *space c"], kernel: Float[Array, "*window in_channels features"], geometry: Geometry
 ) -> Float[Array, "b *out features"]:
     """The convolution of images with a kernel, both of one type; any rank of space, any order of derivative."""
-    return _apply(x, kernel, form="output", geometry=_as_asked(geometry))
+    return operation(x, kernel, form="output", geometry=_as_asked(geometry))
 
 
 def transposed(
     y: Float[Array, "b *out features"], kernel: Float[Array, "*window in_channels features"], geometry: Geometry
 ) -> Float[Array, "b *space c"]:
     """The transposed convolution: the gradient for the images of the convolution that `geometry` says."""
-    return _apply(y, kernel, form="input", geometry=_as_asked(geometry))
+    return operation(y, kernel, form="input", geometry=_as_asked(geometry))
 
 
 def _as_asked(geometry: Geometry) -> Geometry:
@@ -106,7 +106,7 @@ def native(a: Shaped, b: Shaped, *, form: Form, geometry: Geometry) -> Callable[
     return jax.vmap(fun) if geometry.members else fun
 
 
-operation = _apply = Operation("convolution", native, cpu.choose)
+operation = Operation("convolution", native, cpu.choose)
 
 
 # Derivatives. The product is linear in either operand, and transposing it gives one of the other two forms.
@@ -114,21 +114,21 @@ operation = _apply = Operation("convolution", native, cpu.choose)
 
 def _first(cotangent: Array, a: Any, b: Array, *, form: Form, geometry: Geometry, jaxpr: Any) -> Array:
     if form == "output":
-        return _apply(cotangent, b, form="input", geometry=geometry)
+        return operation(cotangent, b, form="input", geometry=geometry)
     if form == "input":
-        return _apply(cotangent, b, form="output", geometry=geometry)
-    return _apply(b, cotangent, form="input", geometry=geometry)
+        return operation(cotangent, b, form="output", geometry=geometry)
+    return operation(b, cotangent, form="input", geometry=geometry)
 
 
 def _second(cotangent: Array, a: Array, b: Any, *, form: Form, geometry: Geometry, jaxpr: Any) -> Array:
     if form == "output":
-        return _apply(a, cotangent, form="kernel", geometry=geometry)
+        return operation(a, cotangent, form="kernel", geometry=geometry)
     if form == "input":
-        return _apply(cotangent, a, form="kernel", geometry=geometry)
-    return _apply(a, cotangent, form="output", geometry=geometry)
+        return operation(cotangent, a, form="kernel", geometry=geometry)
+    return operation(a, cotangent, form="output", geometry=geometry)
 
 
-ad.defbilinear(_apply.primitive, _first, _second)
+ad.defbilinear(operation.primitive, _first, _second)
 
 
 # Batching. Images and maps join the batch, kernels the features; what cannot be joined are members side by side.
@@ -141,19 +141,19 @@ def _batched(
     one, other = (axis is not None for axis in axes)
     size = a.shape[0] if one else b.shape[0]
     if not geometry.members and form != "kernel" and not other:
-        merged = _apply(a.reshape(-1, *a.shape[2:]), b, form=form, geometry=geometry)
+        merged = operation(a.reshape(-1, *a.shape[2:]), b, form=form, geometry=geometry)
         return merged.reshape(size, -1, *merged.shape[1:]), 0
     if not geometry.members and geometry.groups == 1 and form != "input" and not one:
         joined = jnp.moveaxis(b, 0, -2)  # the kernels, or the output maps, of all as features of one
-        merged = _apply(a, joined.reshape(*joined.shape[:-2], -1), form=form, geometry=geometry)
+        merged = operation(a, joined.reshape(*joined.shape[:-2], -1), form=form, geometry=geometry)
         return jnp.moveaxis(merged.reshape(*merged.shape[:-1], size, -1), -2, 0), 0
     pairs = ((a, one), (b, other))
     a, b = (x if is_batched else jnp.broadcast_to(x, (size, *x.shape)) for x, is_batched in pairs)
     if not geometry.members:
-        return _apply(a, b, form=form, geometry=replace(geometry, members=size)), 0
+        return operation(a, b, form=form, geometry=replace(geometry, members=size)), 0
     a, b = (x.reshape(-1, *x.shape[2:]) for x in (a, b))
-    made = _apply(a, b, form=form, geometry=replace(geometry, members=size * geometry.members))
+    made = operation(a, b, form=form, geometry=replace(geometry, members=size * geometry.members))
     return made.reshape(size, -1, *made.shape[1:]), 0
 
 
-batching.primitive_batchers[_apply.primitive] = _batched
+batching.primitive_batchers[operation.primitive] = _batched
