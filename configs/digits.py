@@ -8,6 +8,7 @@ Cost and result on two CPU cores: 20 epochs in 4 s; 0.9777 test accuracy on the 
 from research.config import (
     AugmentationConfig,
     BudgetConfig,
+    CheckpointConfig,
     Config,
     DataConfig,
     ModelConfig,
@@ -42,4 +43,5 @@ def get_config(variant: str = "lenet5") -> Config:
         optimizer=optimizer,
         schedule=ScheduleConfig("cosine", warmup=Duration(1, "epochs")),
         budget=BudgetConfig(train=Duration(20, "epochs"), eval_every=Duration(5, "epochs")),
+        checkpointing=CheckpointConfig(every=Duration(5, "epochs")),  # an epoch is a tenth of a second
     )

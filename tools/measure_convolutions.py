@@ -78,6 +78,10 @@ def shapes() -> Iterator[Shape]:
         yield Shape(side, c, 2 * c, 3, 2)
     yield from (Shape(side, c, c, 5) for side, c in ((28, 32), (14, 64), (14, 192), (35, 48)))
     yield from (Shape(side, 128, 32, 3) for side in (56, 28, 14))
+    for side, c in ((28, 4), (14, 4), (28, 8), (14, 8), (7, 16), (14, 16), (32, 8)):  # of micro studies
+        yield Shape(side, c, c, 3)
+        yield Shape(side, c, 2 * c, 3, 2)
+    yield from itertools.starmap(Shape, [(28, 1, 8, 3), (14, 1, 8, 3), (32, 1, 6, 5), (14, 6, 16, 5)])
     yield from (Shape(side, 3, out, k, s) for side, out, k, s in STEMS)
 
 

@@ -24,7 +24,7 @@ from research.training.step import Frozen
 PyTree = Any
 # Steps from which on a run compiles its steps for itself instead of finding them in the cache of an earlier process:
 # some seconds more at its start, for steps that may be half as long.
-LASTING = 1000
+LASTING = 400
 _COMPUTE = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 

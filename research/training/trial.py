@@ -22,11 +22,12 @@ from research.training import loop, programs, resolve, sharing
 from research.training.resolve import Resolved
 
 PyTree = Any
-WORTH = 1000  # steps of all the runs from which on measuring pays
+WORTH = 400  # steps of all the runs from which on measuring pays
+SHARE = 200  # a timed round is one in so many of the steps of all the runs: the trial takes about a sixteenth of them
 GAIN = 0.9  # of the time of the simpler way: a way is taken where it needs less than that
 MOST = 16  # members of a population tried
 LONGEST = 0.1  # seconds of a step from which on one run keeps all cores busy by itself
-_ROUNDS, _STEPS = 3, 12
+_ROUNDS, _LEAST, _MOST = 3, 2, 12  # rounds; steps of each
 
 
 class _Stepping:
@@ -72,13 +73,12 @@ class _Stepping:
             current, measures = compiled(current, resident, feed, placed)
             jax.block_until_ready(measures)
 
+        step()  # the first allocates
         return step
 
 
 def _seconds(*ways: Callable[[], None]) -> list[float]:
     """The seconds that each way takes, in turn: medians of rounds."""
-    for way in ways:
-        way()
     times: list[list[float]] = [[] for _ in ways]
     for _, (number, way) in itertools.product(range(_ROUNDS), enumerate(ways)):
         began = time.perf_counter()
@@ -87,17 +87,22 @@ def _seconds(*ways: Callable[[], None]) -> list[float]:
     return [statistics.median(of_way) for of_way in times]
 
 
-def _steps(step: Callable[[], None]) -> Callable[[], None]:
+def _length(steps: int) -> int:
+    """Steps of a timed round, for runs of so many `steps` together."""
+    return min(_MOST, max(_LEAST, steps // SHARE))
+
+
+def _steps(step: Callable[[], None], length: int) -> Callable[[], None]:
     def several() -> None:
-        for _ in range(_STEPS):
+        for _ in range(length):
             step()
 
     return several
 
 
-def _threads(steps: list[Callable[[], None]]) -> Callable[[], None]:
+def _threads(steps: list[Callable[[], None]], length: int) -> Callable[[], None]:
     def all_of_them() -> None:
-        threads = [threading.Thread(target=_steps(step)) for step in steps]
+        threads = [threading.Thread(target=_steps(step, length)) for step in steps]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -117,12 +122,12 @@ def at_once(resolved: Resolved, runs: int) -> int:
     with resolve.matmul_precision(resolved.config):
         stepping = _Stepping(resolved, programs.pipeline_of(resolved), count)
         steps = [stepping.alone() for _ in range(count)]
-        for _ in range(2):  # the first step allocates
-            began = time.perf_counter()
-            steps[0]()
+        began = time.perf_counter()
+        steps[0]()
         if time.perf_counter() - began > LONGEST:
             return 1
-        one, many = _seconds(_steps(steps[0]), _threads(steps))
+        length = _length(runs * resolved.steps)
+        one, many = _seconds(_steps(steps[0], length), _threads(steps, length))
     return count if many / count < GAIN * one else 1
 
 
@@ -138,7 +143,8 @@ def members(resolved: Resolved, count: int) -> int:
         while count > 1:
             stepping = _Stepping(resolved, pipeline, count)
             try:
-                one, all_ = _seconds(_steps(stepping.alone()), _steps(stepping.together()))
+                length = _length(count * resolved.steps)
+                one, all_ = _seconds(_steps(stepping.alone(), length), _steps(stepping.together(), length))
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise

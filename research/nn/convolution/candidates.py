@@ -16,11 +16,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from research.nn import onednn
+from research.nn.convolution import banded
 from research.nn.operation import Circumstances
 from research.ordering import apart
 
 if TYPE_CHECKING:
-    from research.nn.convolution.primitive import Geometry
+    from research.nn.convolution.primitive import Geometry, Pair
 
 Candidate = Callable[[Array, Array, "Geometry"], Array]
 Product = Callable[[Array, Array], Array]
@@ -143,6 +144,40 @@ def kernel_shifted(x: Array, y: Array, geometry: "Geometry") -> Array:
     start = [jnp.zeros(y.shape[-1], y.dtype)] * math.prod(geometry.window)
     sums, _ = jax.lax.scan(add, start, (padded, y))
     return jnp.stack(sums).reshape(*geometry.window, 1, y.shape[-1])
+
+
+# --- Few channels: a matrix product with a banded matrix.
+
+
+def output_banded(x: Array, kernel: Array, geometry: "Geometry") -> Array:
+    """`banded.convolution`."""
+    return banded.convolution(x, kernel, strides=geometry.strides, padding=geometry.padding, out=geometry.out)
+
+
+def input_banded(y: Array, kernel: Array, geometry: "Geometry") -> Array:
+    """`banded.convolution` of the maps with the kernel turned; of stride 1."""
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    return banded.convolution(y, turned, strides=(1, 1), padding=_turned_padding(geometry), out=geometry.space)
+
+
+def _turned_padding(geometry: "Geometry") -> "tuple[Pair, ...]":
+    """Of the maps, so that the turned kernel gives images, at stride 1: with `geometry.padding`, window - 1 each."""
+    exact = zip(geometry.window, geometry.space, geometry.out, geometry.padding, strict=True)
+    return tuple((k - 1 - low, n + low - out) for k, n, out, (low, _) in exact)
+
+
+def _can_be_banded(form: str, geometry: "Geometry", a: tuple[int, ...], inputs: int, outputs: int) -> bool:
+    """Whether the banded product can compute it, and is not much too large."""
+    if len(geometry.space) != 2 or geometry.groups > 1 or set(geometry.dilation) != {1} or set(geometry.window) == {1}:
+        return False
+    if form == "output":
+        padding, out, seen = geometry.padding, geometry.out, inputs
+    elif form == "input" and set(geometry.strides) == {1}:
+        padding, out, seen = _turned_padding(geometry), geometry.space, outputs
+    else:
+        return False
+    size = banded.stretches(a[0], out, geometry.window, geometry.strides, seen)
+    return min(min(pair) for pair in padding) >= 0 and size <= banded.MOST
 
 
 # --- oneDNN's forward convolution, for all three forms.
@@ -380,6 +415,8 @@ def possible(
             names |= {"patches", "library_patches"} | ({"rows", "library_rows"} if unit_stride else set())
     elif rank <= 3 and (form == "output" or unit_stride or set(geometry.dilation) == {1}):
         names |= {"library"}
+    if _can_be_banded(form, geometry, a, inputs, outputs):
+        names |= {"banded"}
     if circumstances.divided and form == "kernel":
         names -= LOOPS
     return names if circumstances.library else names - LIBRARY
