@@ -51,6 +51,12 @@ def _studies() -> dict[str, str]:
     return {name: first_line(experiments.load(name)) for name in experiments.names()}
 
 
+def _rules() -> dict[str, str]:
+    from research.scaling.rules import RULES
+
+    return {name: rule.summary for name, rule in RULES.items()}
+
+
 def _optimizers() -> dict[str, str]:
     from research.training.optimizer import OPTIMIZERS
 
@@ -65,7 +71,7 @@ LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "datasets": _datasets,
     "configs": _configs,
     "studies": _studies,
-    "rules": dict,  # scaling rules have no rows yet
+    "rules": _rules,
     "optimizers": _optimizers,
 }
 

@@ -17,12 +17,12 @@ full   The paper's: CIFAR-10, width 16, depths 20, 32, 44, 56, 110, five seeds, 
        there), and decoupled weight decay: 1e-3 here acts as the paper's 1e-4 inside momentum 0.9.
 
 Left out until their own studies' parts exist: pre-activation, options B and C, highway networks, gradient and response
-probes, block deletion; tuning per arm, re-estimated batch statistics and a correction for several comparisons.
+probes, block deletion; tuning per arm and re-estimated batch statistics.
 Published (CIFAR-10 test error, %): residual 20/32/44/56/110 layers 8.75/7.51/7.17/6.97/6.43.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +38,11 @@ from research.config import (
 )
 from research.errors import unknown
 from research.reports.document import FINISHED, Document, Figure, Section, Table, Verdict
-from research.scaling.paired import Answer, PairedDifference, paired_difference
 from research.sweeps.plan import Planned
 from research.values import Duration, Options
 
 if TYPE_CHECKING:
+    from research.reports.comparison import Family
     from research.sweeps.results import Result
 
 SCALES = ("smoke", "small", "full")
@@ -129,13 +129,13 @@ def report(results: "Sequence[Result]") -> Document:
     sections: list[Section] = []
     for title, group in _groups(results).items():
         where = f" ({title})" if title else ""
-        comparisons = _comparisons(group)
-        verdicts += [comparison.verdict(where) for comparison in comparisons if comparison.is_verdict]
+        family = _family(group)
+        verdicts += family.verdicts(where)
         sections.append(
             Section(
                 f"Error against depth{where}",
                 _text(group),
-                [*(_figure(group, metric) for metric in METRICS), _arms_table(group), _comparisons_table(comparisons)],
+                [*(_figure(group, metric) for metric in METRICS), _arms_table(group), family.table()],
             )
         )
     return Document("Residual against plain networks", _question(), verdicts, sections)
@@ -168,68 +168,25 @@ def _depth(result: "Result") -> int:
     return int(result.budget.removeprefix("depth"))
 
 
-def _error(result: "Result", metric: str) -> float:
-    """1 - accuracy at the end of the run; not a number where the run has none."""
-    accuracy = (result.summary or {}).get(METRICS[metric]) if result.status == FINISHED else None
-    return math.nan if accuracy is None else 1.0 - accuracy
-
-
-def _errors(group: "Sequence[Result]", arm: str, depth: int, metric: str) -> dict[int, float]:
-    """Error by seed of the finished runs of one cell."""
-    cell = (r for r in group if _arm(r) == arm and _depth(r) == depth and r.status == FINISHED)
-    return {r.seed: _error(r, metric) for r in cell}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A claim about one error, `first - second` over the seeds both have; negative favours the first."""
-
-    claim: str
-    metric: str
-    difference: PairedDifference
-    planned: int  # seeds
-    is_verdict: bool = True  # not only a row of the table
-
-    @property
-    def answer(self) -> Answer:
-        """Better where the 95% interval of the mean difference lies below 0."""
-        return self.difference.verdict(higher_is_better=False)
-
-    def verdict(self, where: str) -> Verdict:
-        """The claim, its answer, and the numbers behind it in percentage points."""
-        d = self.difference
-        pairs = f"{d.n} of {self.planned} pairs of seeds"
-        if d.mean is None:
-            return Verdict(f"{self.claim}{where}: {self.metric}", self.answer, f"{pairs} have finished")
-        interval = "" if d.low is None else f", 95% interval {100 * d.low:+.2f} to {100 * (d.high or 0):+.2f}"
-        detail = f"{100 * d.mean:+.2f} percentage points{interval}; {pairs}"
-        return Verdict(f"{self.claim}{where}: {self.metric}", self.answer, detail)
-
-
-def _comparisons(group: "Sequence[Result]") -> list[Comparison]:
+def _family(group: "Sequence[Result]") -> "Family":
     """The question first (what depth does to each arm), then residual against plain over all and at every depth."""
+    from research.reports.comparison import Claim, Errors, Family, mean_over
+
     depths, seeds = sorted({_depth(r) for r in group}), len({r.seed for r in group})
-    found: list[Comparison] = []
-    for metric in METRICS:
-        cells = {(arm, depth): _errors(group, arm, depth, metric) for arm in ARMS for depth in depths}
+    claims: list[Claim] = []
+    for metric, key in METRICS.items():
+        errors = Errors(group, key)
+        cells = {(arm, depth): errors.locked(arm, f"depth{depth}") for arm in ARMS for depth in depths}
         for arm in ARMS if len(depths) > 1 else ():
-            claim = f"{arm}, depth {depths[-1]} against {depths[0]}"
-            difference = paired_difference(cells[arm, depths[-1]], cells[arm, depths[0]])
-            found.append(Comparison(claim, metric, difference, seeds))
-        first, second = (_mean_over_depths([cells[arm, depth] for depth in depths]) for arm in ("residual_a", "plain"))
-        claim = "residual_a against plain, mean over depths"
-        found.append(Comparison(claim, metric, paired_difference(first, second), seeds))
+            text = f"{arm}, depth {depths[-1]} against {depths[0]}"
+            claims.append(Claim(text, metric, cells[arm, depths[-1]], cells[arm, depths[0]], seeds))
+        first, second = (mean_over([cells[arm, depth] for depth in depths]) for arm in ("residual_a", "plain"))
+        claims.append(Claim("residual_a against plain, mean over depths", metric, first, second, seeds))
         for depth in depths:
-            difference = paired_difference(cells["residual_a", depth], cells["plain", depth])
-            claim = f"residual_a against plain, depth {depth}"
-            found.append(Comparison(claim, metric, difference, seeds, is_verdict=metric == TRAIN))
-    return found
-
-
-def _mean_over_depths(cells: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """Mean error of each seed that finished at every depth."""
-    complete = set.intersection(*(set(cell) for cell in cells)) if cells else set()
-    return {seed: math.fsum(cell[seed] for cell in cells) / len(cells) for seed in sorted(complete)}
+            text = f"residual_a against plain, depth {depth}"
+            pair = cells["residual_a", depth], cells["plain", depth]
+            claims.append(Claim(text, metric, *pair, seeds, first_screen=metric == TRAIN))
+    return Family(claims)
 
 
 def _text(group: "Sequence[Result]") -> str:
@@ -238,7 +195,7 @@ def _text(group: "Sequence[Result]") -> str:
     states = ", ".join(f"{n} {state}" for state, n in count(group).items() if n) or "none planned"
     text = f"""Runs: {states}. Only finished runs have an error; the others are listed, and pairs they break are left
         out of the differences. Error is measured at the end of the run, on the whole test set and, without
-        augmentation, on the training examples. No correction for several comparisons is made."""
+        augmentation, on the training examples."""
     older = sorted({r.accepted_code[:16] for r in group if r.accepted_code})
     if older:
         text += (
@@ -248,7 +205,7 @@ def _text(group: "Sequence[Result]") -> str:
 
 
 def _arms_table(group: "Sequence[Result]") -> Table:
-    from research.reports import tables
+    from research.reports import comparison, tables
 
     rows: list[dict[str, Any]] = []
     for (arm, budget), cell in tables.by_arm(group).items():
@@ -263,7 +220,7 @@ def _arms_table(group: "Sequence[Result]") -> Table:
         for key in ("params", "macs", "activations"):
             row[key] = tables.same_or_mean(tables.number(r, key) for r in done)
         for metric in METRICS:
-            row[metric] = tables.spread([e for r in done if math.isfinite(e := _error(r, metric))])
+            row[metric] = tables.spread([e for r in done if math.isfinite(e := comparison.error(r, METRICS[metric]))])
         row["train_seconds"] = tables.spread([s for r in done if (s := tables.number(r, "train_seconds")) is not None])
         rows.append(row)
     note = f"Mean ± standard deviation over seeds. {_cost_note(group)}"
@@ -282,32 +239,11 @@ def _cost_note(group: "Sequence[Result]") -> str:
     return "The arms differ in parameters or multiply-adds: this comparison is NOT at equal cost."
 
 
-def _comparisons_table(comparisons: Sequence[Comparison]) -> Table:
-    from research.reports import tables
-
-    rows = [
-        {
-            "comparison": comparison.claim,
-            "error": comparison.metric,
-            "pairs": f"{comparison.difference.n}/{comparison.planned}",
-            "difference": comparison.difference.mean,
-            "low": comparison.difference.low,
-            "high": comparison.difference.high,
-            "verdict": comparison.answer,
-        }
-        for comparison in comparisons
-    ]
-    formats = dict.fromkeys(("difference", "low", "high"), "+.4f")
-    labels = {"low": "95% interval from", "high": "to"}
-    note = "First minus second over the seeds both finished; negative favours the first."
-    return Table("Paired differences", tables.frame(rows), note, labels, formats)
-
-
 def _figure(group: "Sequence[Result]", metric: str) -> Figure:
     """Error against depth; an empty figure while no run has finished."""
-    from research.reports import figures, tables
+    from research.reports import comparison, figures, tables
 
-    finished = [(r, _error(r, metric)) for r in tables.finished(group)]
+    finished = [(r, comparison.error(r, METRICS[metric])) for r in tables.finished(group)]
     rows = [
         {"arm": r.arm, "depth": _depth(r), "error": error, "run": r.id} for r, error in finished if math.isfinite(error)
     ]

@@ -24,7 +24,7 @@ from research.training.resolve import Resolved
 PyTree = Any
 WORTH = 400  # steps of all the runs from which on measuring pays
 SHARE = 200  # a timed round is one in so many of the steps of all the runs: the trial takes about a sixteenth of them
-GAIN = 0.9  # of the time of the simpler way: a way is taken where it needs less than that
+GAIN = 0.9  # of the time of one run after the other: populations are taken where they need less than that
 MOST = 16  # members of a population tried
 LONGEST = 0.1  # seconds of a step from which on one run keeps all cores busy by itself
 _ROUNDS, _LEAST, _MOST = 3, 2, 12  # rounds; steps of each
@@ -128,7 +128,8 @@ def at_once(resolved: Resolved, runs: int) -> int:
             return 1
         length = _length(runs * resolved.steps)
         one, many = _seconds(_steps(steps[0], length), _threads(steps, length))
-    return count if many / count < GAIN * one else 1
+    # as fast will do: what is not a step (evaluating, saving, recording) goes on beside the steps of another run
+    return count if many / count < one else 1
 
 
 def members(resolved: Resolved, count: int) -> int:

@@ -95,7 +95,9 @@ def test_degradation_is_found_where_it_is() -> None:
     }
     # Differences at depth 20 are 0.014 - 0.08 = -0.066 times 1, 1.01, 1.02.
     (detail,) = (v.detail for v in document.verdicts if v.claim == "residual_a against plain, depth 20: training error")
-    assert detail == "-6.67 percentage points, 95% interval -6.83 to -6.50; 3 of 3 pairs of seeds"
+    # The deviation is 0.066 x 0.01: t = 0.06666 x sqrt(3) / 0.00066 = 174.9, two-sided p 3.27e-5, ten such claims.
+    expected = "-6.67 percentage points, 95% interval -6.83 to -6.50; p 0.00033 (Holm); 3 of 3 pairs of seeds"
+    assert detail == expected
     arms = tables(document)["Arms"].filter(pl.col("arm") == "plain", pl.col("depth") == 20).row(0, named=True)
     assert arms["training error"]["mean"] == pytest.approx(0.0808)
     assert arms["test error"]["mean"] == pytest.approx(0.1616)

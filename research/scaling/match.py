@@ -1,0 +1,122 @@
+"""Equal cost, solved: the member of a family of configs whose network costs what another does.
+
+    found = match.solve(lambda m: replace(config, **{"model.width_multiplier": m}), target, match.macs, low=0.5, high=2)
+
+Cost is counted exactly, after channels and blocks have been rounded, and the network found is counted once more as a
+whole. Where whole blocks or pixels are too coarse to land on the target, the channels may be trimmed by up to
+`TRIM`; what cannot land carries its distance and a reason.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from research.config import Config
+from research.errors import UserError
+
+TOLERANCE = 0.01  # of the target: what counts as equal cost
+TRIM = 0.05  # of the channels, either way: the most that is trimmed where the family itself moves in coarse steps
+_CLOSE = TOLERANCE / 4  # of the target: near enough to stop
+_FINE = 1e-3  # relative width of a bracket of multipliers below which nothing is left to find
+_TRIES = 40
+
+Family = Callable[[float], Config]
+Cost = Callable[[Config], int]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A config and how near it came. `multiplier`: the family's; `trim`: of its channels; `reason`: why no nearer."""
+
+    config: Config
+    target: int
+    reached: int
+    multiplier: float
+    trim: float = 1.0
+    reason: str = ""
+
+    @property
+    def off(self) -> float:
+        """Relative distance from the target; positive: dearer."""
+        return self.reached / self.target - 1
+
+
+def solve(
+    family: Family,
+    target: int,
+    cost: Cost,
+    *,
+    low: float,
+    high: float,
+    trim: Callable[[Config, float], Config] | None = None,
+) -> Match:
+    """The member of `family`, whose cost grows with its multiplier in [low, high], that is nearest to `target`.
+
+    `trim(config, width)`: `config` with `width` times the channels, for families that move in coarse steps; it is used
+    only where the family alone is not within `TOLERANCE`. Raises `UserError` where the target is not positive or
+    the bounds are no interval.
+    """
+    if target <= 0 or not 0 < low < high:
+        raise UserError(
+            f"match: target {target}, multipliers {low:g} to {high:g}; expected a positive target, low below high"
+        )
+    ends = _around(family, target, cost, low, high)
+    found = min((Match(config, target, reached, at) for at, config, reached in ends), key=_distance)
+    if abs(found.off) > TOLERANCE and trim is not None:
+        for at, config, _ in ends:
+            cut = functools.partial(trim, config)
+            trimmed = _around(cut, target, cost, 1 - TRIM, 1 + TRIM)
+            found = min(
+                [found, *(Match(c, target, reached, at, width) for width, c, reached in trimmed)], key=_distance
+            )
+    return found if abs(found.off) <= TOLERANCE else _explained(found, low, high, trim is not None)
+
+
+def _distance(found: Match) -> float:
+    return abs(found.off)
+
+
+def _explained(found: Match, low: float, high: float, trimmed: bool) -> Match:
+    """With the reason why it is not nearer."""
+    at_bound = min(abs(math.log(found.multiplier / bound)) for bound in (low, high)) < 1e-3
+    if at_bound and found.trim in (1.0, 1 - TRIM, 1 + TRIM):
+        why = f"the multiplier is at its bound, {found.multiplier:g}"
+    else:
+        why = "blocks, channels and pixels are whole numbers" + (
+            f", and channels are trimmed by {TRIM:.0%} at most" * trimmed
+        )
+    reason = f"{found.off:+.1%} off the target: {why}"
+    return Match(found.config, found.target, found.reached, found.multiplier, found.trim, reason)
+
+
+def _around(family: Family, target: int, cost: Cost, low: float, high: float) -> list[tuple[float, Config, int]]:
+    """(multiplier, config, cost) of the nearest members on either side of the target, or of one that is near enough.
+
+    Cost is about a power of the multiplier, so interpolating the logarithms needs few tries where cost is fine; where
+    it moves in steps, an end that stays is what halving is for.
+    """
+
+    def tried(multiplier: float) -> tuple[float, Config, int]:
+        short = float(f"{multiplier:.6g}")
+        config = family(short)
+        return short, config, cost(config)
+
+    below, above = tried(low), tried(high)
+    stayed = 0  # how often in turn the same end was replaced; negative: the lower
+    for _ in range(_TRIES):
+        near = [end for end in (below, above) if abs(end[2] - target) <= _CLOSE * target]
+        if near:
+            return near[:1]
+        if not below[2] < target < above[2] or above[0] / below[0] - 1 < _FINE:
+            break
+        share = math.log(target / below[2]) / math.log(above[2] / below[2])
+        share = 0.5 if abs(stayed) > 1 else min(max(share, 0.02), 0.98)
+        middle = tried(math.exp((1 - share) * math.log(below[0]) + share * math.log(above[0])))
+        if middle[2] <= target:
+            below, stayed = middle, min(stayed, 0) - 1
+        else:
+            above, stayed = middle, max(stayed, 0) + 1
+        if abs(stayed) > 2:
+            stayed = 0
+    return [below, above]

@@ -1,0 +1,30 @@
+"""Totals by parts are the totals of the whole, over the catalogue."""
+
+import pytest
+
+from research import catalogue, models
+from research.scaling import complexity, totals
+
+COUNTER = totals.Counter()
+OF_FILES = [list(getattr(module, "VARIANTS", {}))[:1] for module in catalogue.modules("research.models").values()]
+
+
+@pytest.mark.parametrize("name", [name for first in OF_FILES for name in first])
+def test_totals_are_those_of_the_whole(name: str) -> None:
+    variant, model = models.variant(name), models.create(name)
+    shape = (1, *(max(variant.minimum, side // 2) for side in variant.input_shape[:-1]), variant.input_shape[-1])
+    shape = shape if variant.minimum < min(variant.input_shape[:-1]) else (1, *variant.input_shape)
+    whole = complexity.count(model, shape)
+    assert COUNTER.totals(model, shape) == totals.Totals(whole.macs, whole.params, whole.activations)
+
+
+def test_what_was_counted_before_is_not_counted_again() -> None:
+    """ResNet-20's parts: stem, five kinds of block (of a stage's three, the first may differ), features, head."""
+    counter = totals.Counter()
+    counter.totals(models.create("resnet20"), (1, 32, 32, 3))
+    known = counter.parts
+    assert 7 <= known <= 10
+    counter.totals(models.create("resnet56"), (1, 32, 32, 3))
+    assert counter.parts == known
+    counter.totals(models.create("resnet20", shortcut="B"), (1, 32, 32, 3))
+    assert counter.parts > known
