@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "nn": set(),
     "models": {"nn"},
     "pretrained": {"models", "nn"},
+    "probes": set(),
     "losses": set(),
     "metrics": {"losses"},
     "tasks": {"losses", "metrics"},
