@@ -72,6 +72,7 @@ LISTS: dict[str, Callable[[], dict[str, str]]] = {
     "configs": _configs,
     "studies": _studies,
     "rules": _rules,
+    "probes": lambda: _functions("research.probes"),
     "optimizers": _optimizers,
 }
 

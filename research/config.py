@@ -187,6 +187,17 @@ class EvaluationConfig(Value):
 
 
 @dataclass(frozen=True)
+class ProbesConfig(Value):
+    """What is looked at inside the network before the first step, in the course of training, and at its end."""
+
+    section = "probes."
+
+    names: tuple[str, ...] = ()  # of `launch.py list probes`
+    every: Duration = Duration(0, "steps")  # 0: before the first step and after the last
+    examples: Count = 128  # the first of the training split, without augmentation
+
+
+@dataclass(frozen=True)
 class ParallelismConfig(Value):
     """How the step is compiled and spread over devices."""
 
@@ -236,6 +247,7 @@ class Config(Value):
     schedule: ScheduleConfig = ScheduleConfig()
     budget: BudgetConfig = BudgetConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    probes: ProbesConfig = ProbesConfig()
     parallelism: ParallelismConfig = ParallelismConfig()
     precision: PrecisionConfig = PrecisionConfig()
     checkpointing: CheckpointConfig = CheckpointConfig()

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "tasks": {"losses", "metrics"},
     "data": set(),
     "scaling": {"models", "nn"},
-    "training": {"data", "losses", "metrics", "models", "pretrained", "scaling", "sweeps", "tasks"},
+    "training": {"data", "losses", "metrics", "models", "pretrained", "probes", "scaling", "sweeps", "tasks"},
     "sweeps": {"data", "models", "scaling", "training"},
     "reports": {"scaling", "sweeps"},  # reads records: no model, no task, no training
     "testing": {"losses", "metrics", "models", "nn", "scaling", "tasks"},

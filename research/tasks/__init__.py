@@ -60,6 +60,9 @@ class Task(Protocol):
     def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
         """The training loss of each example, float32 "b", not masked."""
 
+    def errors(self, outputs: jax.Array, batch: Batch) -> jax.Array:
+        """How wrong each example is, float32 "b" from 0 to 1, not masked: what a person would count."""
+
     def statistics(self, outputs: jax.Array, batch: Batch, *, train: bool) -> Statistics:
         """Masked sums of one batch; with `train` only what costs next to nothing beside a training step."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from research import catalogue, losses, metrics
@@ -43,6 +44,12 @@ class Classification:
     def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
         """The training loss of each example, float32 "b", not masked. Shapes: outputs "b k", label "b" or "b k"."""
         return self.loss_function(outputs, batch["label"], **self.hyperparameters)
+
+    def errors(self, outputs: jax.Array, batch: Batch) -> jax.Array:
+        """1 where the class is not the label's or, with `multi_label`, any decision is not, float32 "b"."""
+        if self.multi_label:
+            return jnp.any((outputs > 0) != (batch["label"] > 0), axis=-1).astype(jnp.float32)
+        return (jnp.argmax(outputs, axis=-1) != batch["label"]).astype(jnp.float32)
 
     def statistics(self, outputs: jax.Array, batch: Batch, *, train: bool) -> Statistics:
         """Masked sums of one batch; with `train` only the loss and the accuracy."""

@@ -145,6 +145,10 @@ class Journal:
         self.progress["evaluated"] = numbers
         return metric
 
+    def probed(self, done: int, found: Mapping[str, float]) -> None:
+        """Record what the probes found, as `probe/PROBE/LAYER`."""
+        self.writer.write({**self._base(done), **{f"probe/{key}": value for key, value in found.items()}})
+
     def _remember(self, done: int, metric: float) -> None:
         """Which evaluation was best, and how many there were since."""
         best = self.progress["best"]

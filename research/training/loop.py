@@ -28,6 +28,7 @@ from research.training.checkpoint import Checkpoints
 from research.training.display import Display
 from research.training.evaluation import Evaluation
 from research.training.journal import Journal
+from research.training.probing import Probing
 from research.training.record import CONFIG, SUMMARY
 from research.training.resolve import Resolved, build_model
 
@@ -174,6 +175,9 @@ class _Run:
         )
         self.evaluation = Evaluation(self.resolved, self.pipeline, self.resident)
         self.evaluation.compile(self.state)
+        self.probing = Probing(self.resolved, self.pipeline, self.resident) if self.cfg.probes.names else None
+        if self.probing is not None:
+            self.probing.compile(self.state)
         self.journal.progress["compile_seconds"] += time.perf_counter() - began
 
     def _loop(self) -> dict[str, Any]:
@@ -189,6 +193,8 @@ class _Run:
         journal, resolved = self.journal, self.resolved
         measured: deque[tuple[int, step.Measures]] = deque()
         journal.start_clock()
+        if self.start == 0:
+            self._probe(0)
         idle, logged = 0.0, (self.start, time.perf_counter())
         for done in range(self.start + 1, resolved.steps + 1):
             if journal.is_stale():
@@ -204,7 +210,8 @@ class _Run:
             logging_due, eval_due = resolved.due(resolved.log_every, done), resolved.due(resolved.eval_every, done)
             stop = self.asked.is_set()
             save_due = resolved.due(resolved.save_every, done) or stop
-            while len(measured) > (0 if logging_due or eval_due or save_due else IN_FLIGHT):
+            probe_due = self.probing is not None and resolved.due(resolved.probe_every, done)
+            while len(measured) > (0 if logging_due or eval_due or save_due or probe_due else IN_FLIGHT):
                 self._check(*measured.popleft())
             if logging_due:
                 seconds = time.perf_counter() - logged[1] - idle
@@ -214,12 +221,18 @@ class _Run:
             paused = time.perf_counter()
             with self._reading(done, measured, save=False):  # a checkpoint here would be one without its evaluation
                 metric = journal.evaluated(done, self.evaluation(self.state)) if eval_due else None
+            if probe_due or (self.probing is not None and journal.is_stale()):
+                self._probe(done)
             if save_due or journal.is_best(done) or journal.is_stale():
                 statistics = self.evaluation.statistics if eval_due else None
                 self._save(done, metric=metric, statistics=statistics)
             idle += time.perf_counter() - paused
             if stop and done < resolved.steps:
                 self._preempt(done)
+
+    def _probe(self, done: int) -> None:
+        if self.probing is not None:
+            self.journal.probed(done, self.probing(self.state))
 
     def _save(self, done: int, **more: Any) -> None:
         self.journal.tick()

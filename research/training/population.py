@@ -44,11 +44,12 @@ def lockstep(resolved: Resolved) -> Hashable | None:
     """Equal for runs that can train in one step; None for one that cannot.
 
     That are those whose images differ from member to member before the step (streamed ones), that end early, that
-    estimate batch statistics anew, or whose layout splits more than the batch.
+    estimate batch statistics anew, that are probed, or whose layout splits more than the batch.
     """
     cfg = resolved.config
     streamed = data.input_of(resolved.data, cfg.augmentation) == "streaming"
-    if streamed or cfg.budget.patience or cfg.evaluation.batch_norm_batches or not resolved.layout.holds_members:
+    own = cfg.budget.patience or cfg.evaluation.batch_norm_batches or cfg.probes.names
+    if streamed or own or not resolved.layout.holds_members:
         return None
     return resolved.signature, cfg.budget, cfg.checkpointing
 

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from research import data, models, tasks, values
+from research import data, models, probes, tasks, values
 from research.config import Config, DataConfig
 from research.data import DatasetInfo, augmentations
 from research.errors import UserError
@@ -50,6 +50,7 @@ class Resolved:
     eval_every: Fraction
     log_every: Fraction
     save_every: Fraction
+    probe_every: Fraction
 
     @property
     def image(self) -> jax.ShapeDtypeStruct:
@@ -158,6 +159,7 @@ def resolve(cfg: Config, *, devices: Sequence[jax.Device] | None = None, stored:
         eval_every=cfg.budget.eval_every.exact(**length),
         log_every=cfg.budget.log_every.exact(**length) or Fraction(1),
         save_every=cfg.checkpointing.every.exact(**length),
+        probe_every=cfg.probes.every.exact(**length),
     )
     schedule.schedule(cfg.schedule, peak=resolved.peak, steps=steps, warmup=resolved.warmup, every=resolved.decay_every)
     variables = sharing.once(("variables", resolved.signature), lambda: _check_model(resolved))
@@ -171,7 +173,22 @@ def resolve(cfg: Config, *, devices: Sequence[jax.Device] | None = None, stored:
             "statistics; expected 0"
         )
     sharing.once(("loss", resolved.signature), lambda: _check_loss(resolved))
+    _check_probes(resolved)
     return resolved
+
+
+def _check_probes(resolved: Resolved) -> None:
+    """Raise `UserError` for a probe that nobody knows, or what probes cannot look at."""
+    cfg, has = resolved.config, resolved.info.train_examples
+    for name in cfg.probes.names:
+        probes.get(name)
+    if cfg.probes.names and resolved.layout.axis_name is not None:
+        mode = cfg.parallelism.mode
+        raise UserError(f"probes.names with parallelism.mode {mode}: expected jit, whose step sees the whole batch")
+    if cfg.probes.names and cfg.probes.examples > has:
+        raise UserError(
+            f"probes.examples is {cfg.probes.examples}, and {cfg.data.name} trains on {has}; expected fewer"
+        )
 
 
 def _first_line(error: Exception) -> str:
