@@ -1,0 +1,72 @@
+"""What the runs of a study have in common: an arm at a budget, at each setting of a tuning grid, at each seed."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from research.config import Config, replace
+from research.errors import UserError
+from research.sweeps.plan import Planned
+
+Grid = Mapping[str, Sequence[Any]]  # dotted config key -> its values, the locked one among them
+
+
+def settings(config: Config, grid: Grid) -> dict[str, Config]:
+    """The locked setting, `config` itself, under "", and every other of the grid under `learning_rate=0.05,...`.
+
+    A name says only what differs from the locked setting. Raises `UserError` where a key's values do not have the
+    config's own, or have one twice.
+    """
+    for key, values in grid.items():
+        own = _value(config, key)
+        if own not in values or len(set(values)) < len(values):
+            raise UserError(
+                f"tuning grid {key} has {', '.join(map(str, values))}; expected {own} and others, each once"
+            )
+    found = {"": config}
+    for values in itertools.product(*grid.values()):
+        chosen = {k: v for k, v in zip(grid, values, strict=True) if v != _value(config, k)}
+        name = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in chosen.items())
+        found[name] = replace(config, **chosen)
+    return found
+
+
+def planned(
+    arm: str,
+    budget: str,
+    config: Config,
+    *,
+    seeds: Iterable[int],
+    grid: Grid | None = None,
+    target_macs: int | None = None,
+    reason: str = "",
+) -> list[Planned]:
+    """The runs of one arm at one budget; those of the tuning grid have the budget `BUDGET,SETTING`.
+
+    Probes look at the locked setting alone. Raises `UserError` as `settings` does.
+    """
+    seeds = list(seeds)
+    return [
+        Planned(
+            arm,
+            ",".join(filter(None, [budget, setting])),
+            seed,
+            replace(_unprobed(of_setting) if setting else of_setting, seed=seed),
+            target_macs,
+            reason,
+        )
+        for setting, of_setting in settings(config, grid or {}).items()
+        for seed in seeds
+    ]
+
+
+def _unprobed(config: Config) -> Config:
+    return dataclasses.replace(config, probes=type(config.probes)())
+
+
+def _value(config: Config, key: str) -> Any:
+    node: Any = config
+    for name in key.split("."):
+        node = getattr(node, name)
+    return node

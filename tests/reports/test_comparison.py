@@ -1,0 +1,89 @@
+"""Claims by seed: what is compared at the locked setting and at each arm's best, and how a family is judged."""
+
+import math
+
+import pytest
+
+from research.reports.comparison import Claim, Errors, Family, mean_over
+from research.sweeps.results import Result
+
+RATES = {"": 0.1, "learning_rate=0.05": 0.05, "learning_rate=0.2": 0.2}
+
+
+def run(setting: str, seed: int, error: float | None, arm: str = "a") -> Result:
+    """A run at a setting of the grid; without an error it failed."""
+    return Result(
+        id=f"{arm}{setting}{seed}",
+        arm=arm,
+        budget=",".join(filter(None, ["depth8", setting])),
+        seed=seed,
+        path="runs/x",
+        status="failed" if error is None else "finished",
+        config={"optimizer": {"learning_rate": RATES[setting], "weight_decay": 0.001}},
+        summary={} if error is None else {"eval/top1": 1 - error},
+    )
+
+
+def errors(table: dict[str, list[float | None]]) -> Errors:
+    return Errors([run(s, seed, e) for s, row in table.items() for seed, e in enumerate(row)], "eval/top1")
+
+
+def test_no_seed_chooses_its_own_setting() -> None:
+    """Seed 0 is best at 0.2, but the others are not: seed 0 has what the others choose, and they what it does not."""
+    found = errors({"": [0.5, 0.3, 0.3], "learning_rate=0.05": [0.6, 0.6, 0.6], "learning_rate=0.2": [0.0, 0.4, 0.4]})
+    best = found.best("a", "depth8")
+    assert best.setting == "learning_rate=0.2"  # means: 0.367, 0.6, 0.267
+    assert best.at_edge
+    assert best.errors == pytest.approx({0: 0.5, 1: 0.4, 2: 0.4})
+    assert found.locked("a", "depth8") == pytest.approx({0: 0.5, 1: 0.3, 2: 0.3})
+    assert found.tuned
+
+
+def test_a_setting_that_diverged_is_not_chosen() -> None:
+    found = errors({"": [0.5, 0.5, 0.5], "learning_rate=0.2": [0.1, None, 0.1]}).best("a", "depth8")
+    # Without seed 1 all have 0.2, at which seed 1 itself has nothing: it has no pair.
+    assert (found.setting, found.errors) == ("", pytest.approx({0: 0.5, 2: 0.5}))
+
+
+def test_the_locked_setting_alone_is_its_own_best() -> None:
+    found = errors({"": [0.5, 0.25]})
+    assert found.best("a", "depth8").errors == found.locked("a", "depth8") == {0: 0.5, 1: 0.75 - 0.5}
+    assert not found.best("a", "depth8").at_edge
+    assert not found.tuned
+    assert found.locked("b", "depth8") == found.best("b", "depth8").errors == {}
+
+
+def test_an_optimum_inside_the_grid_is_not_at_its_edge() -> None:
+    found = errors({"": [0.1, 0.1], "learning_rate=0.05": [0.2, 0.2], "learning_rate=0.2": [0.2, 0.2]})
+    assert (found.best("a", "depth8").setting, found.best("a", "depth8").at_edge) == ("", False)
+
+
+def claim(text: str, shift: float, *, first_screen: bool = True) -> Claim:
+    second = {seed: 0.2 + 0.01 * seed for seed in range(5)}
+    first = {seed: value + shift + 0.002 * (seed % 2) for seed, value in second.items()}
+    return Claim(text, "test error", first, second, planned=6, first_screen=first_screen)
+
+
+def test_more_claims_must_each_show_more() -> None:
+    alone = Family([claim("x", 0.002)])
+    assert [v.verdict for v in alone.verdicts()] == ["worse"]
+    among = Family([claim("x", 0.002), *(claim(f"y{n}", 0.0) for n in range(20))])
+    assert among.verdicts()[0].verdict == "cannot tell"
+    assert "5 of 6 pairs of seeds" in among.verdicts()[0].detail
+
+
+def test_the_table_has_every_claim_and_the_first_screen_its_own() -> None:
+    family = Family([claim("x", -0.05), claim("y", 0.05, first_screen=False), Claim("z", "test error", {}, {}, 6)])
+    assert [v.claim for v in family.verdicts(" (here)")] == ["x (here): test error", "z (here): test error"]
+    rows = family.table().frame.to_dicts()
+    assert [row["verdict"] for row in rows] == ["better", "worse", "cannot tell"]
+    assert [row["pairs"] for row in rows] == ["5/6", "5/6", "0/6"]
+    assert rows[0]["detectable"] < 0.05
+    assert rows[2]["detectable"] is None
+    assert "The 3 claims are one family" in family.table().note
+
+
+def test_means_over_cells_need_every_cell() -> None:
+    assert mean_over([{0: 1.0, 1: 2.0}, {0: 3.0, 2: 1.0}]) == {0: 2.0}
+    assert mean_over([]) == {}
+    assert math.isclose(mean_over([{0: 0.1}, {0: 0.2}, {0: 0.3}])[0], 0.2)
