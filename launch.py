@@ -20,6 +20,8 @@ import listing
 from research.errors import Preempted, RunFailed, UserError, nearest, unknown
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from research.sweeps.plan import Planned
     from research.sweeps.study import Study
     from research.training.trained import Trained
@@ -191,10 +193,11 @@ def study(words: argparse.Namespace, rest: list[str]) -> None:
     scale = words.scale or module.SCALES[0]
     if scale not in module.SCALES:
         raise unknown(f"scale of study {words.name}", scale, module.SCALES)
-    planned = plan.select(module.runs(scale), words.filter)
+    planned = module.runs(scale)
     if words.dry_run:
-        return _dry_run(planned, words.json)
-    chosen = Study(words.name, scale, experiments.question(module), words.command, tuple(module.runs(scale)))
+        _dry_run(plan.select(planned, words.filter), words.json)
+        return None if words.json else print(_power(module, planned))
+    chosen = Study(words.name, scale, experiments.question(module), words.command, tuple(planned))
     return _launch(chosen, words)
 
 
@@ -255,6 +258,17 @@ def _dry_run(planned: "Sequence[Planned]", as_json: bool) -> None:
     known = [row["predicted_seconds"] for row in rows if row["predicted_seconds"] is not None]
     rest = "" if len(known) == len(rows) else f" and {len(rows) - len(known)} of unknown length"
     print(f"{len(rows)} runs, {sum(known):.0f} s predicted, compilation not counted{rest}")
+
+
+def _power(module: "ModuleType", planned: "Sequence[Planned]") -> str:
+    """What the study could tell, were all of its runs made, in lines of at most 80 characters."""
+    import textwrap
+
+    from research.reports import comparison
+    from research.sweeps.results import Result
+
+    waiting = [Result(p.label, p.arm, p.budget, p.seed, "", "waiting") for p in planned]
+    return textwrap.fill(comparison.power(module.report(waiting).families, getattr(module, "SPREAD", None)), 80)
 
 
 def report(words: argparse.Namespace, rest: list[str]) -> None:

@@ -127,9 +127,11 @@ def report(results: "Sequence[Result]") -> Document:
     """Training and test error against depth, and what the paired differences over seeds say."""
     verdicts: list[Verdict] = []
     sections: list[Section] = []
+    families: list[Family] = []
     for title, group in _groups(results).items():
         where = f" ({title})" if title else ""
         family = _family(group)
+        families.append(family)
         verdicts += family.verdicts(where)
         sections.append(
             Section(
@@ -138,7 +140,7 @@ def report(results: "Sequence[Result]") -> Document:
                 [*(_figure(group, metric) for metric in METRICS), _arms_table(group), family.table()],
             )
         )
-    return Document("Residual against plain networks", _question(), verdicts, sections)
+    return Document("Residual against plain networks", _question(), verdicts, sections, families)
 
 
 def _question() -> str:

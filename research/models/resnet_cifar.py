@@ -20,7 +20,7 @@ from research.errors import UserError
 from research.models import Published, Variant
 from research.nn.blocks import BasicBlock, Shortcut, check_stochastic_depth
 from research.nn.conv import Conv, Dtype
-from research.nn.layers import Activation, BatchNorm, Builder, fixed
+from research.nn.layers import Activation, BatchNorm, Builder, NoNorm, fixed
 from research.nn.trunk import Stage, Trunk, scale, scale_width
 from research.values import Count, Fraction, Natural, Positive
 
@@ -47,6 +47,7 @@ def cifar_resnet(
     channel_divisor: Count = 8,
     shortcut: Shortcut = "A",
     stochastic_depth: Fraction = 0.0,
+    batch_norm: bool = True,
     conv: Builder = Conv,
     norm: Builder = BatchNorm,
     act: Activation = nn.relu,
@@ -54,7 +55,8 @@ def cifar_resnet(
 ) -> Trunk:
     """The network of section 4.2 with `depth` = 6n + 2 weighted layers: n blocks at each of three resolutions.
 
-    The multipliers scale every row, stem included; widths are then rounded to a multiple of `channel_divisor`.
+    The multipliers scale every row, stem included; widths are then rounded to a multiple of `channel_divisor`. Without
+    `batch_norm` there is no `norm`, and convolutions have a bias.
     """
     check_stochastic_depth(stochastic_depth, shortcut)
     blocks = (depth - 2) // 6
@@ -64,8 +66,8 @@ def cifar_resnet(
         stages=scale(stages, width=width_multiplier, depth=depth_multiplier, divisor=channel_divisor),
         num_classes=num_classes,
         block=fixed(BasicBlock, shortcut=shortcut),
-        conv=conv,
-        norm=norm,
+        conv=conv if batch_norm else fixed(conv, use_bias=True),
+        norm=norm if batch_norm else NoNorm,
         act=act,
         minimum=TOTAL_STRIDE,
         stochastic_depth=stochastic_depth,

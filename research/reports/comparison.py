@@ -175,6 +175,21 @@ def _detail(claim: Claim, one: Judged) -> str:
     return f"{100 * d.mean:+.2f} percentage points{interval}{p}; {pairs}"
 
 
+def power(families: Sequence[Family], spread: float | None) -> str:
+    """What a design can tell, in one line, before anything has run; "" where it compares nothing.
+
+    `spread`: standard deviation of a paired difference in earlier runs of this kind, as an error (0.01: one point).
+    """
+    claims = [claim for family in families for claim in family.claims]
+    if not claims:
+        return ""
+    pairs, most = min(claim.planned for claim in claims), max(len(family.claims) for family in families)
+    effect = smallest_detectable(pairs, most)
+    said = f"{pairs} pairs of seeds, {most} claim{'s' * (most > 1)} judged together: found four times in five is a difference of"
+    known = "" if spread is None else f", {100 * effect * spread:.2g} percentage points at the spread of earlier runs"
+    return f"{said} {effect:.2g} standard deviations of a pair's{known}"
+
+
 def mean_over(cells: Sequence[BySeed]) -> dict[int, float]:
     """Mean error of each seed that all cells have."""
     complete = set.intersection(*(set(cell) for cell in cells)) if cells else set()

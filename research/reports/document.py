@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # both are slow to import, and listing the studies must not w
     import altair as alt
     import polars as pl
 
+    from research.reports.comparison import Family
+
 FINISHED, FAILED = "finished", "failed"
 
 
@@ -66,3 +68,4 @@ class Document:
     question: str
     verdicts: Sequence[Verdict] = ()
     sections: Sequence[Section] = ()
+    families: "Sequence[Family]" = ()  # of claims that are judged together: what a dry run says of their power

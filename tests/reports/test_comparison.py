@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from research.reports.comparison import Claim, Errors, Family, mean_over
+from research.reports.comparison import Claim, Errors, Family, mean_over, power
 from research.sweeps.results import Result
 
 RATES = {"": 0.1, "learning_rate=0.05": 0.05, "learning_rate=0.2": 0.2}
@@ -81,6 +81,17 @@ def test_the_table_has_every_claim_and_the_first_screen_its_own() -> None:
     assert rows[0]["detectable"] < 0.05
     assert rows[2]["detectable"] is None
     assert "The 3 claims are one family" in family.table().note
+
+
+def test_what_a_design_can_tell_is_said_before_it_runs() -> None:
+    """One claim of six pairs: 1.43 standard deviations, as power tables for a paired t-test have it (n = 6, 80%)."""
+    one = power([Family([Claim("x", "test error", {}, {}, 6)])], 0.01)
+    assert one == (
+        "6 pairs of seeds, 1 claim judged together: found four times in five is a difference of 1.4 standard "
+        "deviations of a pair's, 1.4 percentage points at the spread of earlier runs"
+    )
+    assert "10 claims judged together" in power([Family([Claim("x", "test error", {}, {}, 6)] * 10)], None)
+    assert power([], None) == power([Family([])], 0.01) == ""
 
 
 def test_means_over_cells_need_every_cell() -> None:
