@@ -31,6 +31,19 @@ class Subject:
         outputs, _ = self.model.apply(variables, self.images, train=True, rngs=rngs, mutable=mutable)
         return cast(Array, outputs)
 
+    def modules(self) -> list[str]:
+        """Paths of the modules that are called, in the order in which they are done."""
+        order: dict[str, None] = {}
+
+        def note(call: Any, arguments: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:
+            output = call(*arguments, **keywords)
+            order.setdefault("/".join(context.module.path))
+            return output
+
+        with nn.intercept_methods(note):
+            jax.eval_shape(self.in_evaluation)
+        return list(order)
+
     def in_evaluation(self) -> Array:
         """Outputs with the statistics kept in training."""
         return cast(Array, self.model.apply(self.variables, self.images, train=False))

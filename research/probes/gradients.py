@@ -11,7 +11,7 @@ from research.probes._subject import Subject
 def gradient_norms(subject: Subject) -> dict[str, jax.Array]:
     """2-norm of the gradient of the mean training loss for each layer's kernel, float32 [] by the layer's path.
 
-    In training, with the statistics of these images.
+    In training, with the statistics of these images; in the order in which layers run.
     """
 
     def loss(params: Any) -> jax.Array:
@@ -21,4 +21,6 @@ def gradient_norms(subject: Subject) -> dict[str, jax.Array]:
     gradients = jax.grad(loss)(subject.variables["params"])
     leaves = jax.tree_util.tree_leaves_with_path(gradients)
     kernels = {"/".join(str(part.key) for part in path[:-1]): leaf for path, leaf in leaves if leaf.ndim >= 2}
-    return {name: jnp.linalg.norm(leaf.ravel()) for name, leaf in kernels.items()}
+    places = {name: place for place, name in enumerate(subject.modules())}
+    order = sorted(kernels, key=lambda name: places.get(name, len(places)))
+    return {name: jnp.linalg.norm(kernels[name].ravel()) for name in order}

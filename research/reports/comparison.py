@@ -185,7 +185,8 @@ def power(families: Sequence[Family], spread: float | None) -> str:
         return ""
     pairs, most = min(claim.planned for claim in claims), max(len(family.claims) for family in families)
     effect = smallest_detectable(pairs, most)
-    said = f"{pairs} pairs of seeds, {most} claim{'s' * (most > 1)} judged together: found four times in five is a difference of"
+    judged_together = f"{most} claim{'s' * (most > 1)} judged together"
+    said = f"{pairs} pairs of seeds, {judged_together}: found four times in five is a difference of"
     known = "" if spread is None else f", {100 * effect * spread:.2g} percentage points at the spread of earlier runs"
     return f"{said} {effect:.2g} standard deviations of a pair's{known}"
 

@@ -37,7 +37,7 @@ def test_probes_look_at_the_beginning_in_between_and_at_the_end_and_change_nothi
     assert list(found) == [0, 5, 10, 12]
     assert not probed(tmp_path / "without")
     (layers,) = {tuple(row) for row in found.values()}
-    assert layers[:2] == ("probe/gradient_norms/head", "probe/gradient_norms/stage1_block1/conv1")
+    assert layers[:2] == ("probe/gradient_norms/stem/conv", "probe/gradient_norms/stage1_block1/conv1")
     assert "probe/response_deviations/stem/norm" in layers
     assert [layer for layer in layers if "deletion" in layer] == ["probe/block_deletion_errors/stage1_block1"]
     assert all(value >= 0 for row in found.values() for value in row.values())
