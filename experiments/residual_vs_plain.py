@@ -1,29 +1,32 @@
 """Does depth hurt a plain network where it helps a residual one?
 
 He et al. 2015 (arXiv:1512.03385), section 4.2: stacking layers makes a plain network fit its *training* set worse,
-and identity shortcuts, which cost nothing, undo that. Arms: `plain` and `residual_a` (parameter-free shortcuts, option
-A), which have the same parameters and multiply-adds at every depth 6n+2, so no cost has to be matched; both run the
-same seeds (data order, initial values) under one recipe, and only the network's name differs.
+and identity shortcuts, which cost nothing, undo that. `plain`, `residual_a` (parameter-free shortcuts, option A) and
+`preactivation` (He et al. 2016) have the same parameters and multiply-adds at every depth 6n+2, so no cost has to be
+matched; `residual_b` and `residual_c` (projections), `highway` (Srivastava et al. 2015) and the arms without batch
+norm are what they are, at the cost the report shows. All run the same seeds under one recipe, and the same small grid
+of learning rates (full: and weight decays); batch statistics are estimated anew before evaluation.
 
     python launch.py study residual_vs_plain --scale smoke --workdir runs/residual_vs_plain
 
-smoke  digits (8x8), width 8, depths 8, 20, 32, three seeds. Cost: under 2 minutes on two CPU cores. Result, training
-       error at depth 32: plain is worse than at depth 8 by 19.4 percentage points (95% interval 7.7 to 31.1), residual
-       is not (+0.02, -0.24 to +0.29: cannot tell), and residual is better than plain by 19.4 (7.8 to 30.9).
-small  Fashion-MNIST: 10,000 examples at 14x14, width 8, depths 8, 20, 32, 56, three seeds. A micro regime: narrow,
-       short and without augmentation, so that what is asked, how well the training set is fitted, is seen in minutes.
-full   The paper's: CIFAR-10, width 16, depths 20, 32, 44, 56, 110, five seeds, 64,000 steps, flips, pad-and-crop.
-       Deviations: all 50,000 training images (45,000 there), 400 steps of warm-up for every arm (ResNet-110 alone
-       there), and decoupled weight decay: 1e-3 here acts as the paper's 1e-4 inside momentum 0.9.
+smoke  digits (8x8), width 8, depths 8, 20, 32, three seeds, plain and residual_a. Cost: under 2 minutes on two cores.
+small  Fashion-MNIST: 10,000 examples at 14x14, width 8, depths 8, 20, 32, 56, five seeds, three arms, three learning
+       rates. A micro regime: narrow, short and without augmentation, so that what is asked, how well the training set
+       is fitted, is seen in minutes.
+full   The paper's: CIFAR-10, width 16, depths 20, 32, 44, 56, 110, five seeds, 64,000 steps, flips, pad-and-crop; the
+       arms without batch norm at the shallowest depth. Deviations: all 50,000 training images (45,000 there), 400
+       steps of warm-up for every arm (ResNet-110 alone there), and decoupled weight decay: 1e-3 here acts as the
+       paper's 1e-4 inside momentum 0.9.
 
-Left out until their own studies' parts exist: pre-activation, options B and C, highway networks, gradient and response
-probes, block deletion; tuning per arm and re-estimated batch statistics.
-Published (CIFAR-10 test error, %): residual 20/32/44/56/110 layers 8.75/7.51/7.17/6.97/6.43.
+Probes, at the locked setting: gradient norms and response deviations (figure 7 there) of each layer, and the error
+without each block (Veit et al. 2016). Published (CIFAR-10 test error, %): residual 20/32/44/56/110 layers
+8.75/7.51/7.17/6.97/6.43.
 """
 
+import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from research.config import (
@@ -31,34 +34,61 @@ from research.config import (
     CheckpointConfig,
     Config,
     DataConfig,
+    EvaluationConfig,
     ModelConfig,
     OptimizerConfig,
+    ProbesConfig,
     ScheduleConfig,
     replace,
 )
 from research.errors import unknown
 from research.reports.document import FINISHED, Document, Figure, Section, Table, Verdict
+from research.sweeps import design
+from research.sweeps.design import Grid
 from research.sweeps.plan import Planned
 from research.values import Duration, Options
 
 if TYPE_CHECKING:
-    from research.reports.comparison import Family
+    from research.reports.comparison import BySeed, Claim, Family
     from research.sweeps.results import Result
 
 SCALES = ("smoke", "small", "full")
-VARIES = ("model.name",)  # the only config key, beside the seed, in which runs of one scale differ
-ARMS = {"plain": "plain{depth}", "residual_a": "resnet{depth}"}
+# Config keys, beside the seed, in which runs of one scale differ: the arm, the tuning grid, and who is probed.
+VARIES = (
+    "model.name",
+    "model.options.shortcut",
+    "model.options.batch_norm",
+    "optimizer.learning_rate",
+    "optimizer.weight_decay",
+    "probes.names",
+    "probes.every",
+    "probes.examples",
+)
+ARMS: dict[str, dict[str, Any]] = {
+    "plain": {"model.name": "plain{depth}"},
+    "residual_a": {"model.name": "resnet{depth}"},
+    "residual_b": {"model.name": "resnet{depth}", "model.shortcut": "B"},
+    "residual_c": {"model.name": "resnet{depth}", "model.shortcut": "C"},
+    "preactivation": {"model.name": "preresnet{depth}"},
+    "highway": {"model.name": "highway{depth}", "model.batch_norm": True},
+    "plain_without_norm": {"model.name": "plain{depth}", "model.batch_norm": False},
+    "residual_without_norm": {"model.name": "resnet{depth}", "model.batch_norm": False},
+}
+EQUAL = ("plain", "residual_a", "preactivation")  # of equal cost at every depth
+SHALLOW = ("plain_without_norm", "residual_without_norm")  # at the shallowest depth alone
 TRAIN, TEST = "training error", "test error"
 METRICS = {TRAIN: "eval_train/top1", TEST: "eval/top1"}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One scale: the recipe that every arm shares, the depths, and how many seeds."""
+    """One scale: the recipe that every arm shares, the arms, depths and seeds, and the tuning grid."""
 
     recipe: Config
+    arms: tuple[str, ...]
     depths: tuple[int, ...]
     seeds: int
+    grid: Grid = field(default_factory=dict)
 
 
 _SMOKE = Config(
@@ -67,10 +97,13 @@ _SMOKE = Config(
     optimizer=OptimizerConfig("momentum", learning_rate=0.1, weight_decay=1e-3),
     schedule=ScheduleConfig("step", warmup=Duration(1, "epochs"), boundaries=(0.5, 0.75), factor=0.1),
     budget=BudgetConfig(train=Duration(12, "epochs"), eval_every=Duration(3, "epochs")),
+    evaluation=EvaluationConfig(batch_norm_batches=4),
+    probes=ProbesConfig(("response_deviations",)),
     checkpointing=CheckpointConfig(every=Duration(0, "steps"), keep_last=1, keep_best=False),
 )
+PROBES = ("gradient_norms", "response_deviations", "block_deletion_errors")
 SETTINGS = {
-    "smoke": Setting(_SMOKE, depths=(8, 20, 32), seeds=3),
+    "smoke": Setting(_SMOKE, arms=("plain", "residual_a"), depths=(8, 20, 32), seeds=3),
     "small": Setting(
         replace(
             _SMOKE,
@@ -78,12 +111,16 @@ SETTINGS = {
                 "data.name": "fashion_mnist",
                 "data.train_examples": 10_000,
                 "data.resolution": 14,
-                "budget.train": Duration(20, "epochs"),
+                "budget.train": Duration(5, "epochs"),
+                "budget.eval_every": Duration(1, "epochs"),
+                "probes.names": PROBES,
                 "checkpointing.every": Duration(5, "epochs"),
             },
         ),
+        arms=EQUAL,
         depths=(8, 20, 32, 56),
-        seeds=3,
+        seeds=5,
+        grid={"optimizer.learning_rate": (0.05, 0.1, 0.2)},
     ),
     "full": Setting(
         replace(
@@ -96,31 +133,40 @@ SETTINGS = {
                 "schedule.warmup": Duration(400, "steps"),
                 "budget.train": Duration(64_000, "steps"),
                 "budget.eval_every": Duration(4_000, "steps"),
+                "evaluation.batch_norm_batches": 50,
+                "probes.names": PROBES,
+                "probes.every": Duration(16_000, "steps"),
+                "probes.examples": 256,
                 "checkpointing.every": Duration(4_000, "steps"),
             },
         ),
+        arms=tuple(ARMS),
         depths=(20, 32, 44, 56, 110),
         seeds=5,
+        grid={"optimizer.learning_rate": (0.05, 0.1, 0.2), "optimizer.weight_decay": (5e-4, 1e-3)},
     ),
 }
 
 
 def runs(scale: str) -> list[Planned]:
-    """Every arm at every depth and seed; only the network's name differs within a seed. Raises `UserError`."""
+    """Every arm at every depth, setting of the tuning grid and seed. Raises `UserError`."""
     if scale not in SETTINGS:
         raise unknown("scale", scale, SCALES)
     setting = SETTINGS[scale]
     return [
-        Planned(
-            arm=arm,
-            budget=f"depth{depth}",
-            seed=seed,
-            config=replace(setting.recipe, **{"model.name": name.format(depth=depth), "seed": seed}),
-        )
+        run
         for depth in setting.depths
-        for arm, name in ARMS.items()
-        for seed in range(setting.seeds)
+        for arm in setting.arms
+        if arm not in SHALLOW or depth == setting.depths[0]
+        for run in design.planned(
+            arm, f"depth{depth}", _config(setting.recipe, arm, depth), seeds=range(setting.seeds), grid=setting.grid
+        )
     ]
+
+
+def _config(recipe: Config, arm: str, depth: int) -> Config:
+    changes = {**ARMS[arm], "model.name": ARMS[arm]["model.name"].format(depth=depth)}
+    return replace(recipe, **changes)
 
 
 def report(results: "Sequence[Result]") -> Document:
@@ -130,16 +176,18 @@ def report(results: "Sequence[Result]") -> Document:
     families: list[Family] = []
     for title, group in _groups(results).items():
         where = f" ({title})" if title else ""
-        family = _family(group)
-        families.append(family)
-        verdicts += family.verdicts(where)
-        sections.append(
-            Section(
-                f"Error against depth{where}",
-                _text(group),
-                [*(_figure(group, metric) for metric in METRICS), _arms_table(group), family.table()],
-            )
-        )
+        judged = _families(group)
+        families += judged.values()
+        for (_, setting), family in judged.items():
+            verdicts += family.verdicts(f" ({setting}){where}" if len(judged) > len(METRICS) else where)
+        locked = [r for r in group if not _setting(r)]
+        figures = [_figure(locked, metric) for metric in METRICS]
+        tables = [
+            family.table(f"Paired differences: {metric}, {setting}") for (metric, setting), family in judged.items()
+        ]
+        items: list[Table | Figure] = [*figures, _arms_table(group), *tables]
+        sections.append(Section(f"Error against depth{where}", _text(group), items))
+        sections.append(_probes(locked, where))
     return Document("Residual against plain networks", _question(), verdicts, sections, families)
 
 
@@ -167,28 +215,72 @@ def _arm(result: "Result") -> str:
 
 
 def _depth(result: "Result") -> int:
-    return int(result.budget.removeprefix("depth"))
+    return int(result.budget.partition(",")[0].removeprefix("depth"))
 
 
-def _family(group: "Sequence[Result]") -> "Family":
-    """The question first (what depth does to each arm), then residual against plain over all and at every depth."""
-    from research.reports.comparison import Claim, Errors, Family, mean_over
+def _setting(result: "Result") -> str:
+    return result.budget.partition(",")[2]
+
+
+def _families(group: "Sequence[Result]") -> "dict[tuple[str, str], Family]":
+    """The claims on each error, at the locked setting and, where there is a tuning grid, at each arm's best."""
+    from research.reports.comparison import Errors, Family
+
+    errors = {metric: Errors(group, key) for metric, key in METRICS.items()}
+    found = {(metric, "locked setting"): Family(_claims(group, metric, own.locked)) for metric, own in errors.items()}
+    for metric, own in errors.items():
+        if own.tuned:
+            best = {cell: own.best(*cell).errors for cell in own.cells}
+            found[metric, "each arm's best"] = Family(_claims(group, metric, functools.partial(_of, best)))
+    return found
+
+
+def _of(cells: "Mapping[tuple[str, str], BySeed]", arm: str, budget: str) -> "BySeed":
+    return cells.get((arm, budget), {})
+
+
+def _claims(group: "Sequence[Result]", metric: str, errors: "Callable[[str, str], BySeed]") -> "list[Claim]":
+    """The question first (what depth does to each arm), then arms of equal cost against each other at every depth."""
+    from research.reports.comparison import Claim, mean_over
 
     depths, seeds = sorted({_depth(r) for r in group}), len({r.seed for r in group})
-    claims: list[Claim] = []
-    for metric, key in METRICS.items():
-        errors = Errors(group, key)
-        cells = {(arm, depth): errors.locked(arm, f"depth{depth}") for arm in ARMS for depth in depths}
-        for arm in ARMS if len(depths) > 1 else ():
-            text = f"{arm}, depth {depths[-1]} against {depths[0]}"
-            claims.append(Claim(text, metric, cells[arm, depths[-1]], cells[arm, depths[0]], seeds))
-        first, second = (mean_over([cells[arm, depth] for depth in depths]) for arm in ("residual_a", "plain"))
-        claims.append(Claim("residual_a against plain, mean over depths", metric, first, second, seeds))
-        for depth in depths:
-            text = f"residual_a against plain, depth {depth}"
-            pair = cells["residual_a", depth], cells["plain", depth]
-            claims.append(Claim(text, metric, *pair, seeds, first_screen=metric == TRAIN))
-    return Family(claims)
+    arms = [arm for arm in ARMS if any(_arm(r) == arm for r in group)]
+    cells = {(arm, depth): errors(arm, f"depth{depth}") for arm in arms for depth in depths}
+    claims = [
+        Claim(
+            f"{arm}, depth {depths[-1]} against {depths[0]}",
+            metric,
+            cells[arm, depths[-1]],
+            cells[arm, depths[0]],
+            seeds,
+        )
+        for arm in arms
+        if len(depths) > 1 and arm not in SHALLOW
+    ]
+    for first, second in (("residual_a", "plain"), ("preactivation", "residual_a")):
+        if first in arms and second in arms:
+            one, other = (mean_over([cells[arm, depth] for depth in depths]) for arm in (first, second))
+            claims.append(Claim(f"{first} against {second}, mean over depths", metric, one, other, seeds))
+            on_first_screen = metric == TRAIN and second == "plain"
+            claims += [
+                Claim(f"{first} against {second}, depth {depth}", metric, *pair, seeds, first_screen=on_first_screen)
+                for depth in depths
+                for pair in [(cells[first, depth], cells[second, depth])]
+            ]
+    return claims
+
+
+def _probes(locked: "Sequence[Result]", where: str) -> Section:
+    """What the probes found in the deepest networks, before and after training."""
+    from research.reports import probed
+
+    deepest = max((_depth(r) for r in locked), default=0)
+    chosen = [r for r in locked if _depth(r) == deepest]
+    known = [name for name in PROBES if any(name in r.config.get("probes", {}).get("names", ()) for r in chosen)]
+    made = [probed.figure(chosen, name, when) for name in known for when in ("first", "last")]
+    figures = [figure for figure in made if "block" not in figure.title.lower() or "after" in figure.title]
+    text = f"Depth {deepest}, the locked setting; on training examples without augmentation."
+    return Section(f"Inside the networks{where}", text if figures else "No run has been probed yet.", figures)
 
 
 def _text(group: "Sequence[Result]") -> str:
@@ -210,12 +302,14 @@ def _arms_table(group: "Sequence[Result]") -> Table:
     from research.reports import comparison, tables
 
     rows: list[dict[str, Any]] = []
+    tuned = any(_setting(r) for r in group)
     for (arm, budget), cell in tables.by_arm(group).items():
         done = [r for r in cell if r.status == FINISHED]
         failed = sum(r.status == "failed" for r in cell)
         row: dict[str, Any] = {
             "arm": arm,
-            "depth": int(budget.removeprefix("depth")),
+            "depth": int(budget.partition(",")[0].removeprefix("depth")),
+            **({"setting": budget.partition(",")[2] or "locked"} if tuned else {}),
             "finished": f"{len(done)}/{len(cell)}",
         }
         row["failed"] = failed
@@ -235,10 +329,11 @@ def _cost_note(group: "Sequence[Result]") -> str:
 
     costs: dict[int, set[tuple[float | None, ...]]] = {}
     for r in tables.finished(group):
-        costs.setdefault(_depth(r), set()).add(tuple(tables.number(r, key) for key in ("params", "macs")))
+        if _arm(r) in EQUAL:
+            costs.setdefault(_depth(r), set()).add(tuple(tables.number(r, key) for key in ("params", "macs")))
     if all(len(found) == 1 for found in costs.values()):
-        return "The arms have equal parameters and multiply-adds at every depth."
-    return "The arms differ in parameters or multiply-adds: this comparison is NOT at equal cost."
+        return f"Equal parameters and multiply-adds at every depth: {', '.join(EQUAL)}."
+    return f"{', '.join(EQUAL)} differ in parameters or multiply-adds: this comparison is NOT at equal cost."
 
 
 def _figure(group: "Sequence[Result]", metric: str) -> Figure:

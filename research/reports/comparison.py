@@ -81,6 +81,11 @@ class Errors:
         return Best(found, setting, _at_edge(setting, self._values.get((arm, budget), {})))
 
     @property
+    def cells(self) -> list[tuple[str, str]]:
+        """Every arm and budget there is a run of."""
+        return list(self._cells)
+
+    @property
     def tuned(self) -> bool:
         """Whether any arm was run at more than the locked setting."""
         return any(len(settings) > 1 for settings in self._cells.values())

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from research.config import Config, DataConfig, replace
+from research.config import Config, DataConfig
 from research.errors import UserError
 from research.sweeps.plan import Planned
 
@@ -49,15 +49,15 @@ def rows(planned: Iterable[Planned]) -> list[dict[str, Any]]:
     run, arm, seed, budget, target_macs, macs, params, activations, predicted_seconds (null where unknown), reason.
     Raises `UserError`: unknown model or data set, an image too small for the network.
     """
-    costs: dict[Config, tuple[dict[str, int], float | None]] = {}
-    found = []
+    networks: dict[tuple[Any, ...], tuple[Data, dict[str, int]]] = {}  # runs that differ in their rates share one
+    found, device = [], this_device()
     for p in planned:
-        unseeded = replace(p.config, seed=0)
-        if unseeded not in costs:
-            data = known_data(unseeded)
-            cost = counts(unseeded, data)
-            costs[unseeded] = cost, seconds(unseeded, data, cost, this_device())
-        cost, predicted = costs[unseeded]
+        network = p.config.model, p.config.transfer, p.config.data
+        if network not in networks:
+            data = known_data(p.config)
+            networks[network] = data, counts(p.config, data)
+        data, cost = networks[network]
+        predicted = seconds(p.config, data, cost, device)
         found.append(
             {
                 "run": p.label,
