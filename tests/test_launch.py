@@ -319,7 +319,7 @@ def test_a_sweep_runs_once_reports_and_survives_a_failing_run(capsys, tmp_path):
 def test_dry_run_of_a_study_says_what_it_could_tell(capsys):
     code, out, _ = run(capsys, "study", "residual_vs_plain", "--dry-run", "--workdir", "nowhere")
     assert code == 0
-    assert "3 pairs of seeds, 12 claims judged together" in out
+    assert "6 pairs of seeds, 4 claims judged together" in out
     assert max(map(len, out.splitlines()[-3:])) <= 80
 
 

@@ -27,7 +27,7 @@ def test_arms_of_equal_cost_have_it(scale: str) -> None:
         arms.setdefault(budget, set()).add(row["arm"])
         if row["arm"] in study.EQUAL:
             costs.setdefault(budget, set()).add((row["params"], row["macs"]))
-    assert len(costs) >= 3
+    assert len(costs) >= 2
     shallowest, *deeper = arms.values()
     assert shallowest == set(study.SETTINGS[scale].arms)
     assert all(found == shallowest - set(study.SHALLOW) for found in deeper)
@@ -90,17 +90,15 @@ def test_degradation_is_found_where_it_is() -> None:
     assert verdicts(document) == {
         "plain, depth 20 against 8: training error": "worse",
         "residual_a, depth 20 against 8: training error": "better",
-        "residual_a against plain, mean over depths: training error": "better",
         "residual_a against plain, depth 8: training error": "better",
         "residual_a against plain, depth 20: training error": "better",
         "plain, depth 20 against 8: test error": "worse",
         "residual_a, depth 20 against 8: test error": "better",
-        "residual_a against plain, mean over depths: test error": "better",
     }
     # Differences at depth 20 are 0.014 - 0.08 = -0.066 times 1, 1.01, 1.02.
     (detail,) = (v.detail for v in document.verdicts if v.claim == "residual_a against plain, depth 20: training error")
-    # The deviation is 0.066 x 0.01: t = 0.06666 x sqrt(3) / 0.00066 = 174.9, two-sided p 3.27e-5, five such claims.
-    expected = "-6.67 percentage points, 95% interval -6.83 to -6.50; p 0.00016 (Holm); 3 of 3 pairs of seeds"
+    # The deviation is 0.066 x 0.01: t = 0.06666 x sqrt(3) / 0.00066 = 174.9, two-sided p 3.27e-5, four such claims.
+    expected = "-6.67 percentage points, 95% interval -6.83 to -6.50; p 0.00013 (Holm); 3 of 3 pairs of seeds"
     assert detail == expected
     arms = tables(document)["Arms"].filter(pl.col("arm") == "plain", pl.col("depth") == 20).row(0, named=True)
     assert arms["training error"]["mean"] == pytest.approx(0.0808)
