@@ -35,3 +35,10 @@ def get(name: str) -> Probe:
     if name not in _table():
         raise unknown("probe", name, names())
     return _table()[name]
+
+
+def __getattr__(name: str) -> Probe:
+    """Every probe is an attribute of this package, found by walking the folder when first asked for."""
+    if not name.startswith("_") and name in _table():
+        return _table()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
