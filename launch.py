@@ -196,7 +196,9 @@ def study(words: argparse.Namespace, rest: list[str]) -> None:
     planned = module.runs(scale)
     if words.dry_run:
         _dry_run(plan.select(planned, words.filter), words.json)
-        return None if words.json else print(_power(module, planned))
+        if not words.json:
+            print(_power(module, planned))
+        return None
     chosen = Study(words.name, scale, experiments.question(module), words.command, tuple(planned))
     return _launch(chosen, words)
 

@@ -162,7 +162,7 @@ def _edge(excess: "Callable[[np.ndarray], np.ndarray]") -> float:
 
 
 def _arrays(points: Sequence[Point]) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
-    """Scales (relative to the smallest), errors, and which scale each run is of."""
+    """Scales, errors, and which scale each run is of (0 for the smallest)."""
     import numpy as np
 
     if (

@@ -221,7 +221,7 @@ class _Run:
             paused = time.perf_counter()
             with self._reading(done, measured, save=False):  # a checkpoint here would be one without its evaluation
                 metric = journal.evaluated(done, self.evaluation(self.state)) if eval_due else None
-            if probe_due or (self.probing is not None and journal.is_stale()):
+            if probe_due or journal.is_stale():
                 self._probe(done)
             if save_due or journal.is_best(done) or journal.is_stale():
                 statistics = self.evaluation.statistics if eval_due else None
