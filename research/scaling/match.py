@@ -2,8 +2,9 @@
 
     found = match.solve(lambda m: replace(config, **{"model.width_multiplier": m}), target, match.macs, low=0.5, high=2)
 
-Cost is counted exactly, after channels and blocks have been rounded; `totals.Counter` does it quickly. Where whole blocks or pixels are too coarse to land on the target, the channels may be trimmed by up to
-`TRIM`; what cannot land carries its distance and a reason.
+Cost is counted exactly, after channels and blocks have been rounded; `totals.Counter` does it quickly. Where whole
+blocks or pixels are too coarse to land on the target, the channels may be trimmed by up to `TRIM`; what cannot land
+carries its distance and a reason.
 """
 
 import functools
