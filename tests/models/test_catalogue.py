@@ -104,7 +104,13 @@ def test_patterns_give_any_depth_and_exact_names_win():
 
 def test_options_are_the_plain_fields():
     scaling = {"width_multiplier": 1.0, "depth_multiplier": 1.0, "channel_divisor": 8}
-    own = {"width": 16, **scaling, "shortcut": "A", "stochastic_depth": 0.0}
+    own = {
+        "width": 16,
+        **scaling,
+        "shortcut": "A",
+        "batch_norm": True,
+        "stochastic_depth": 0.0,
+    }
     assert {key: default for key, (_, default) in models.options("resnet20").items()} == own
     assert {key: default for key, (_, default) in models.options("plain50").items()} == {
         "width": 64,
