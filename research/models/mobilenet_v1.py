@@ -3,7 +3,8 @@
 Andrew G. Howard, Menglong Zhu, Bo Chen, Dmitry Kalenichenko, Weijun Wang, Tobias Weyand, Marco Andreetto, Hartwig Adam:
 "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications", 2017, arXiv:1704.04861, table 1
 (the last row's stride is printed as 2 and is 1, as its input and output sizes say), table 6 (width multipliers) and
-table 7 (resolutions, which need no variant: a smaller image costs less).
+table 7 (resolutions, which need no variant: a smaller image costs less). `separable=False` has ordinary 3x3
+convolutions in the place of each pair (table 4), `shallow` leaves out the five layers of 14x14x512 (table 5).
 
 As in the release (tensorflow/models, slim): ReLU6 where the text says ReLU (`act`), padding "SAME", norm epsilon 1e-3,
 dropout 0.001, every kernel from a truncated normal with standard deviation 0.09. Deviation: batch norm keeps 0.99 of
@@ -11,6 +12,7 @@ its running values as Google's later networks do; the release's 0.9997 is for ru
 `mobilenetv1_100` is `padding="symmetric", norm_epsilon=1e-5`.
 """
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -29,7 +31,7 @@ from research.nn.inverted_residual import (
     for_stem,
     padded,
 )
-from research.nn.layers import Activation, Builder, fixed
+from research.nn.layers import Activation, Builder, ConvNormAct, fixed
 from research.nn.trunk import SmallImageStem, Stage, Trunk, scale, scale_width
 from research.values import Count, Fraction, Natural, Positive
 
@@ -48,6 +50,8 @@ def mobilenet_v1(
     depth_multiplier: Positive = 1.0,
     channel_divisor: Count = 8,
     stem: SmallImageStem = "imagenet",
+    separable: bool = True,
+    shallow: bool = False,
     dropout: Fraction = 0.001,
     padding: ReleasePadding = "same",
     norm_epsilon: Positive = 1e-3,
@@ -57,13 +61,14 @@ def mobilenet_v1(
     dtype: Dtype = jnp.float32,
 ) -> Trunk:
     """The network of table 1 with `alpha`, the width multiplier of its name; the options multiply further."""
-    stem_width, rows = scale_width(STEM_WIDTH, alpha), scale(STAGES, width=alpha)
+    table = tuple(dataclasses.replace(row, blocks=1) if shallow and row.blocks == 6 else row for row in STAGES)
+    stem_width, rows = scale_width(STEM_WIDTH, alpha), scale(table, width=alpha)
     stages = scale(rows, width=width_multiplier, depth=depth_multiplier, divisor=channel_divisor)
     return Trunk(
         stem_width=scale_width(stem_width, width_multiplier, channel_divisor),
         stages=for_stem(stages, stem),
         num_classes=num_classes,
-        block=DepthwiseSeparable,
+        block=DepthwiseSeparable if separable else fixed(ConvNormAct, kernel=3),
         stem=STEMS[stem],
         dropout=dropout,
         head_init=SLIM_INIT,

@@ -2,13 +2,15 @@
 
 Mark Sandler, Andrew Howard, Menglong Zhu, Andrey Zhmoginov, Liang-Chieh Chen: "MobileNetV2: Inverted Residuals and
 Linear Bottlenecks", 2018, arXiv:1801.04381, table 2. The last convolution of 1280 channels is widened by multipliers
-above 1 and not narrowed by those below (section 4). `bottleneck` and `shortcut` are the ablations of figure 6.
+above 1 and not narrowed by those below (section 4). `bottleneck` and `shortcut` are the ablations of figure 6;
+`expansion` is that of every row but the first (the paper found 5 to 10 about equal: section 3.4).
 
 As in the release (tensorflow/models, slim): ReLU6, padding "SAME", norm epsilon 1e-3, dropout 0.2, every kernel from a
 truncated normal with standard deviation 0.09. Deviation: batch norm keeps 0.99 of its running values (the release:
 0.997). torchvision's `mobilenet_v2` is `padding="symmetric", norm_epsilon=1e-5`.
 """
 
+import dataclasses
 import functools
 from typing import Literal
 
@@ -58,6 +60,7 @@ def mobilenet_v2(
     depth_multiplier: Positive = 1.0,
     channel_divisor: Count = 8,
     stem: SmallImageStem = "imagenet",
+    expansion: Positive = 6,
     bottleneck: Literal["linear", "relu"] = "linear",
     shortcut: bool = True,
     dropout: Fraction = 0.2,
@@ -71,7 +74,9 @@ def mobilenet_v2(
 ) -> Trunk:
     """The network of table 2 with `alpha`, the width multiplier of its name; the options multiply further."""
     check_stochastic_depth(stochastic_depth, "B" if shortcut else "none")
-    stem_width, rows = scale_width(STEM_WIDTH, alpha), scale(STAGES, width=alpha)
+    first, *others = STAGES
+    table = (first, *(dataclasses.replace(row, expansion=expansion) for row in others))
+    stem_width, rows = scale_width(STEM_WIDTH, alpha), scale(table, width=alpha)
     stages = scale(rows, width=width_multiplier, depth=depth_multiplier, divisor=channel_divisor)
     return Trunk(
         stem_width=scale_width(stem_width, width_multiplier, channel_divisor),

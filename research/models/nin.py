@@ -11,7 +11,7 @@ Deviation: average pools over an odd number of pixels are padded on both sides (
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -22,8 +22,9 @@ from research.nn.conv import HE_FAN_OUT, Conv, Dtype, Sizes
 from research.nn.layers import Activation, Builder, Features, require_resolution
 from research.nn.pooling import average_pool, global_average_pool, max_pool
 from research.nn.trunk import scale_width
-from research.values import Count, Fraction, Natural, Positive
+from research.values import Count, Fraction, Natural, Positive, Range
 
+Mixings = Annotated[int, Range(low=0, high=2)]  # 1x1 layers of a row
 MIX_INIT = nn.initializers.normal(0.05)
 
 
@@ -72,7 +73,8 @@ class NetworkInNetwork(nn.Module):
 
     "b *space c" -> float32 logits "b num_classes" (0: the means of the maps that `head` sees). Pools are 3x3 with
     stride 2, and the last window may hang over the end. `width_multiplier` scales every layer but `head`, rounded to a
-    multiple of `channel_divisor`. Features `stage1`, `stage2` and so on are the rows before their pools.
+    multiple of `channel_divisor`; each row keeps the first `mixings` of its 1x1 layers. Features `stage1`, `stage2` and
+    so on are the rows before their pools.
     """
 
     rows: tuple[MlpConvRow, ...]
@@ -80,6 +82,7 @@ class NetworkInNetwork(nn.Module):
     num_classes: Natural = 1000
     width_multiplier: Positive = 1.0
     channel_divisor: Count = 8
+    mixings: Mixings = 2
     dropout: Fraction = 0.5
     head_init: Callable[..., Array] = MIX_INIT
     conv: Builder = Conv
@@ -93,7 +96,9 @@ class NetworkInNetwork(nn.Module):
         x = images
         for number, row in enumerate(self.rows, 1):
             block = MlpConv(
-                widths=tuple(scale_width(w, self.width_multiplier, self.channel_divisor) for w in row.widths),
+                widths=tuple(
+                    scale_width(w, self.width_multiplier, self.channel_divisor) for w in row.widths[: 1 + self.mixings]
+                ),
                 kernel=row.kernel,
                 stride=row.stride,
                 padding=row.padding,
@@ -137,6 +142,7 @@ def nin_cifar(
     num_classes: Natural = 10,
     width_multiplier: Positive = 1.0,
     channel_divisor: Count = 8,
+    mixings: Mixings = 2,
     dropout: Fraction = 0.5,
     conv: Builder = Conv,
     act: Activation = nn.relu,
@@ -149,6 +155,7 @@ def nin_cifar(
         num_classes=num_classes,
         width_multiplier=width_multiplier,
         channel_divisor=channel_divisor,
+        mixings=mixings,
         dropout=dropout,
         conv=conv,
         act=act,

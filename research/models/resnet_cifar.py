@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from research.errors import UserError
 from research.models import Published, Variant
-from research.nn.blocks import BasicBlock, Shortcut, check_stochastic_depth
+from research.nn.blocks import BasicBlock, Bottleneck, Shortcut, check_stochastic_depth
 from research.nn.conv import Conv, Dtype
 from research.nn.layers import Activation, BatchNorm, Builder, NoNorm, fixed
 from research.nn.trunk import Stage, Trunk, scale, scale_width
@@ -46,6 +46,7 @@ def cifar_resnet(
     depth_multiplier: Positive = 1.0,
     channel_divisor: Count = 8,
     shortcut: Shortcut = "A",
+    bottleneck_ratio: Natural = 0,
     stochastic_depth: Fraction = 0.0,
     batch_norm: bool = True,
     conv: Builder = Conv,
@@ -56,7 +57,8 @@ def cifar_resnet(
     """The network of section 4.2 with `depth` = 6n + 2 weighted layers: n blocks at each of three resolutions.
 
     The multipliers scale every row, stem included; widths are then rounded to a multiple of `channel_divisor`. Without
-    `batch_norm` there is no `norm`, and convolutions have a bias.
+    `batch_norm` there is no `norm`, and convolutions have a bias. With a `bottleneck_ratio` r above 0 each block is
+    1x1, 3x3, 1x1 with the same 3x3 width and an output r times as wide (figure 5 right: 4), hence 3n layers for 2n.
     """
     check_stochastic_depth(stochastic_depth, shortcut)
     blocks = (depth - 2) // 6
@@ -65,7 +67,9 @@ def cifar_resnet(
         stem_width=scale_width(width, width_multiplier, channel_divisor),
         stages=scale(stages, width=width_multiplier, depth=depth_multiplier, divisor=channel_divisor),
         num_classes=num_classes,
-        block=fixed(BasicBlock, shortcut=shortcut),
+        block=fixed(Bottleneck, shortcut=shortcut, expansion=bottleneck_ratio)
+        if bottleneck_ratio
+        else fixed(BasicBlock, shortcut=shortcut),
         conv=conv if batch_norm else fixed(conv, use_bias=True),
         norm=norm if batch_norm else NoNorm,
         act=act,

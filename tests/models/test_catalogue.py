@@ -108,6 +108,7 @@ def test_options_are_the_plain_fields():
         "width": 16,
         **scaling,
         "shortcut": "A",
+        "bottleneck_ratio": 0,
         "batch_norm": True,
         "stochastic_depth": 0.0,
     }

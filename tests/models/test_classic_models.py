@@ -96,6 +96,14 @@ def test_mlpconv_is_a_perceptron_at_every_pixel():
         np.testing.assert_allclose(block.apply(variables, x)[0, row, column], hidden, atol=1e-5)
 
 
+@pytest.mark.parametrize(("mixings", "widths"), [(0, (192,)), (1, (192, 160)), (2, (192, 160, 96))])
+def test_mixings_are_the_1x1_layers_of_each_row(mixings, widths):
+    found = paths(initial_shapes(models.create("nin_cifar", mixings=mixings), (32, 32, 3))[1]["params"])
+    kernels = [leaf.shape for path, leaf in sorted(found.items()) if path.startswith("mlpconv1/") and leaf.ndim > 1]
+    assert tuple(shape[-1] for shape in kernels) == widths
+    assert [shape[:2] for shape in kernels] == [(5, 5)] + [(1, 1)] * mixings
+
+
 @pytest.mark.parametrize("rank", [1, 3])
 def test_mlpconv_has_any_rank(rank):
     shape = jax.eval_shape(

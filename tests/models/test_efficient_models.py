@@ -43,6 +43,25 @@ def test_mobilenet_at_smaller_resolutions(side, macs):
     assert cost("mobilenet_v1", side).params == 4_231_976
 
 
+# Howard et al. 2017, table 4 prints 4866 and 29.3 million, table 5 prints 307 and 2.9, and 325 and 2.6 for width 0.75.
+@pytest.mark.parametrize(
+    ("name", "options", "macs", "params"),
+    [
+        ("mobilenet_v1", {"separable": False}, 4_867_293_184, 29_294_088),
+        ("mobilenet_v1", {"shallow": True}, 307_323_392, 2_887_976),
+        ("mobilenet_v1_x0.75", {}, 325_400_448, 2_585_560),
+    ],
+)
+def test_mobilenets_of_ordinary_convolutions_shallow_and_thin(name, options, macs, params):
+    assert (cost(name, 224, **options).macs, cost(name, 224, **options).params) == (macs, params)
+
+
+def test_expansion_is_that_of_every_row_of_mobilenet_v2_but_the_first():
+    rows = models.create("mobilenet_v2", expansion=3.0).stages
+    assert [row.expansion for row in rows] == [1] + [3.0] * 6
+    assert models.create("mobilenet_v2", expansion=6) == models.create("mobilenet_v2")
+
+
 def test_published_activations():
     # The number is without the units of squeeze-and-excitation, whose two layers see one mean per channel.
     assert cost("efficientnet_b0", 224, excite=0.0).activations == 6_738_696

@@ -99,6 +99,16 @@ def test_names_of_bottleneck_networks_are_refused(name, nearest):
         models.create(name)
 
 
+# Of one block of inner width w at its resolution: 1x1, 3x3, 1x1 have r w^2 + 9 w^2 + r w^2 multiply-adds a pixel.
+@pytest.mark.parametrize("ratio", [1, 2, 4, 8])
+def test_bottleneck_ratio_widens_the_output_of_the_same_3x3(ratio):
+    weights = paths(initial(models.create("resnet20", bottleneck_ratio=ratio), (1, 32, 32, 3))[1]["params"])
+    block = {path: leaf for path, leaf in weights.items() if path.startswith("stage2_block2/")}
+    kernels = {path.split("/")[1]: leaf.size for path, leaf in block.items() if path.endswith("kernel")}
+    assert kernels == {"conv1": ratio * 32 * 32, "conv2": 9 * 32 * 32, "conv3": ratio * 32 * 32}
+    assert models.create("resnet20", bottleneck_ratio=0) == models.create("resnet20")
+
+
 @pytest.mark.parametrize("depth", [14, 26, 110])
 def test_preactivation_moves_parameters_and_adds_none(depth):
     # The norm after the last block is what the first blocks of two stages and the stem have less.
