@@ -95,7 +95,13 @@ def parser(about: str | None, run: Mapping[str, Verb]) -> tuple[Parser, dict[str
     v = verb("status", "launch.py status DIR [--json]")
     v.add_argument("folder", metavar="DIR")
     v.add_argument("--json", action="store_true")
-    _bench(verb("bench", "launch.py bench MODEL [MODEL ...] [--batch-size B] [--forward | --train] [field overrides]"))
+    _bench(
+        verb(
+            "bench",
+            "launch.py bench MODEL [MODEL ...] [--batch-size B] [--forward | --train] [field overrides]\n"
+            "       launch.py bench --workdir DIR",
+        )
+    )
     return whole, made
 
 
@@ -107,10 +113,14 @@ def _of_run(verb: argparse.ArgumentParser) -> None:
 
 def _bench(verb: argparse.ArgumentParser) -> None:
     """What is measured, and how."""
-    verb.add_argument("models", nargs="+", metavar="MODEL", help="names of `launch.py list models`, or FILE.py:NAME")
+    verb.add_argument("models", nargs="*", metavar="MODEL", help="names of `launch.py list models`, or FILE.py:NAME")
+    verb.add_argument(
+        "--workdir", metavar="DIR", help="of a study: the train step of each of its networks, for its report"
+    )
     verb.add_argument("--batch-size", type=int, default=16, metavar="B", help="default: 16")
     verb.add_argument("--resolution", type=int, metavar="R", help="pixels; default: the variant's own")
     verb.add_argument("--num-classes", type=int, metavar="N")
+    verb.add_argument("--channels", type=int, metavar="C", help="of the images; default: the variant's own")
     verb.add_argument("--forward", action="store_true", help="only the forward pass; default: both")
     verb.add_argument("--train", action="store_true", help="only the train step; default: both")
     verb.add_argument("--compute", default="float32", metavar="TYPE", help="float32 or bfloat16")

@@ -252,11 +252,14 @@ def _dry_run(planned: "Sequence[Planned]", as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    print(f"{'run':<30} {'params':>11} {'macs':>14} {'activations':>12} {'seconds':>8}")
+    wide = max(30, *(len(row["run"]) for row in rows))
+    print(f"{'run':<{wide}} {'params':>11} {'macs':>14} {'activations':>12} {'seconds':>8}")
     for row in rows:
         seconds = "unknown" if row["predicted_seconds"] is None else f"{row['predicted_seconds']:.0f}"
         numbers = f"{row['params']:>11,} {row['macs']:>14,} {row['activations']:>12,} {seconds:>8}"
-        print(f"{row['run']:<30} {numbers}{'  ' + row['reason'] if row['reason'] else ''}")
+        print(f"{row['run']:<{wide}} {numbers}")
+    for why in dict.fromkeys(f"{row['arm']}/{row['budget']}: {row['reason']}" for row in rows if row["reason"]):
+        print(why)
     known = [row["predicted_seconds"] for row in rows if row["predicted_seconds"] is not None]
     rest = "" if len(known) == len(rows) else f" and {len(rows) - len(known)} of unknown length"
     print(f"{len(rows)} runs, {sum(known):.0f} s predicted, compilation not counted{rest}")
@@ -322,6 +325,15 @@ def status(words: argparse.Namespace, rest: list[str]) -> None:
 
 def bench(words: argparse.Namespace, rest: list[str]) -> None:
     """Step time, images per second, compile time, memory and achieved FLOP/s of models on this machine."""
+    if words.workdir is not None:
+        if words.models or rest:
+            raise UserError("bench takes MODEL or --workdir; expected one of them")
+        from research.sweeps import timing
+
+        timing.measure(words.workdir, [sys.executable, __file__, "bench"], repeats=words.repeats)
+        return _report([words.workdir], None)
+    if not words.models:
+        raise UserError("bench has no MODEL; expected names of `launch.py list models`, or --workdir DIR")
     _backend()
     from research.analysis import bench as benching
     from research.overrides import parse_fields
@@ -333,6 +345,7 @@ def bench(words: argparse.Namespace, rest: list[str]) -> None:
         batch_size=words.batch_size,
         resolution=words.resolution,
         num_classes=words.num_classes,
+        channels=words.channels,
         compute=words.compute,
     )
     measured = []

@@ -25,9 +25,7 @@ without each block (Veit et al. 2016). Published (CIFAR-10 test error, %): resid
 8.75/7.51/7.17/6.97/6.43.
 """
 
-import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,14 +42,16 @@ from research.config import (
     replace,
 )
 from research.errors import unknown
-from research.reports.document import FINISHED, Document, Figure, Section, Table, Verdict
+from research.reports import arms, tables
+from research.reports.arms import Cells, Judged
+from research.reports.comparison import Claim, mean_over
+from research.reports.document import Document, Figure, Section, Table
 from research.sweeps import design
 from research.sweeps.design import Grid
 from research.sweeps.plan import Planned
 from research.values import Duration, Options
 
 if TYPE_CHECKING:
-    from research.reports.comparison import BySeed, Claim, Family
     from research.sweeps.results import Result
 
 SCALES = ("smoke", "small", "full")
@@ -78,8 +78,6 @@ ARMS: dict[str, dict[str, Any]] = {
 }
 EQUAL = ("plain", "residual_a", "preactivation")  # of equal cost at every depth
 SHALLOW = ("plain_without_norm", "residual_without_norm")  # at the shallowest depth alone
-TRAIN, TEST = "training error", "test error"
-METRICS = {TRAIN: "eval_train/top1", TEST: "eval/top1"}
 
 
 @dataclass(frozen=True)
@@ -173,81 +171,41 @@ def _config(recipe: Config, arm: str, depth: int) -> Config:
 
 def report(results: "Sequence[Result]") -> Document:
     """Training and test error against depth, and what the paired differences over seeds say."""
-    verdicts: list[Verdict] = []
-    sections: list[Section] = []
-    families: list[Family] = []
-    for title, group in _groups(results).items():
-        where = f" ({title})" if title else ""
-        judged = _families(group)
-        families += judged.values()
-        for (_, setting), family in judged.items():
-            verdicts += family.verdicts(f" ({setting}){where}" if len(judged) > len(METRICS) else where)
-        locked = [r for r in group if not _setting(r)]
-        figures = [_figure(locked, metric) for metric in METRICS]
-        tables = [
-            family.table(f"Paired differences: {metric}, {setting}") for (metric, setting), family in judged.items()
-        ]
-        items: list[Table | Figure] = [*figures, _arms_table(group), *tables]
-        sections.append(Section(f"Error against depth{where}", _text(group), items))
-        sections.append(_probes(locked, where))
-    return Document("Residual against plain networks", _question(), verdicts, sections, families)
+    question = (__doc__ or "").splitlines()[0]
+    return arms.document("Residual against plain networks", question, results, _claims, _sections)
 
 
-def _question() -> str:
-    return (__doc__ or "").splitlines()[0]
-
-
-def _groups(results: "Sequence[Result]") -> "dict[str, list[Result]]":
-    """Results that may be compared with each other: one folder (of several merged), one platform and precision.
-
-    One group, without a title, is the rule. Runs that did not start have no platform and count in the first group.
-    """
-    groups: dict[str, list[Result]] = {}
-    for result in results:
-        folder = result.arm.partition("@")[2]
-        groups.setdefault(", ".join(filter(None, [folder, result.conditions])), []).append(result)
-    if len(groups) > 1 and "" in groups:
-        unstarted = groups.pop("")
-        next(iter(groups.values())).extend(unstarted)
-    return {"": list(results)} if len(groups) < 2 else groups
-
-
-def _arm(result: "Result") -> str:
-    return result.arm.partition("@")[0]
+def _sections(group: "Sequence[Result]", judged: Judged) -> list[Section]:
+    locked, best = arms.locked(group), arms.best_settings(group)
+    items: list[Table | Figure] = [
+        *(arms.error_figure(locked, metric, _depth, title_x="depth (weighted layers)") for metric in arms.METRICS),
+        arms.table(group, _columns, note=_cost_note(group)),
+        *([best] if best else []),
+        *arms.difference_tables(judged),
+    ]
+    return [
+        Section("Error against depth", arms.states(group), items),
+        arms.probes(locked, PROBES, at=_depth, what="Depth {}"),
+    ]
 
 
 def _depth(result: "Result") -> int:
-    return int(result.budget.partition(",")[0].removeprefix("depth"))
+    return _depth_of(result.budget)
 
 
-def _setting(result: "Result") -> str:
-    return result.budget.partition(",")[2]
+def _depth_of(budget: str) -> int:
+    return int(budget.partition(",")[0].removeprefix("depth"))
 
 
-def _families(group: "Sequence[Result]") -> "dict[tuple[str, str], Family]":
-    """The claims on each error, at the locked setting and, where there is a tuning grid, at each arm's best."""
-    from research.reports.comparison import Errors, Family
-
-    errors = {metric: Errors(group, key) for metric, key in METRICS.items()}
-    found = {(metric, "locked setting"): Family(_claims(group, metric, own.locked)) for metric, own in errors.items()}
-    for metric, own in errors.items():
-        if own.tuned:
-            best = {cell: own.best(*cell).errors for cell in own.cells}
-            found[metric, "each arm's best"] = Family(_claims(group, metric, functools.partial(_of, best)))
-    return found
+def _columns(arm: str, budget: str) -> dict[str, Any]:
+    return {"arm": arm, "depth": _depth_of(budget)}
 
 
-def _of(cells: "Mapping[tuple[str, str], BySeed]", arm: str, budget: str) -> "BySeed":
-    return cells.get((arm, budget), {})
-
-
-def _claims(group: "Sequence[Result]", metric: str, errors: "Callable[[str, str], BySeed]") -> "list[Claim]":
+def _claims(group: "Sequence[Result]", metric: str, errors: Cells) -> list[Claim]:
     """The question first (what depth does to each arm), then arms of equal cost against each other at every depth."""
-    from research.reports.comparison import Claim, mean_over
-
     depths, seeds = sorted({_depth(r) for r in group}), len({r.seed for r in group})
-    arms = [arm for arm in ARMS if any(_arm(r) == arm for r in group)]
-    cells = {(arm, depth): errors(arm, f"depth{depth}") for arm in arms for depth in depths}
+    present = [arm for arm in ARMS if any(arms.name(r) == arm for r in group)]
+    cells = {(arm, depth): errors(arm, f"depth{depth}") for arm in present for depth in depths}
     claims = [
         Claim(
             f"{arm}, depth {depths[-1]} against {depths[0]}",
@@ -256,15 +214,15 @@ def _claims(group: "Sequence[Result]", metric: str, errors: "Callable[[str, str]
             cells[arm, depths[0]],
             seeds,
         )
-        for arm in arms
+        for arm in present
         if len(depths) > 1 and arm not in SHALLOW
     ]
     for first, second in (("residual_a", "plain"), ("preactivation", "residual_a")):
-        if first in arms and second in arms:
+        if first in present and second in present:
             if len(depths) > 2:
                 one, other = (mean_over([cells[arm, depth] for depth in depths]) for arm in (first, second))
                 claims.append(Claim(f"{first} against {second}, mean over depths", metric, one, other, seeds))
-            on_first_screen = metric == TRAIN and second == "plain"
+            on_first_screen = metric == arms.TRAIN and second == "plain"
             claims += [
                 Claim(f"{first} against {second}, depth {depth}", metric, *pair, seeds, first_screen=on_first_screen)
                 for depth in depths
@@ -273,86 +231,12 @@ def _claims(group: "Sequence[Result]", metric: str, errors: "Callable[[str, str]
     return claims
 
 
-def _probes(locked: "Sequence[Result]", where: str) -> Section:
-    """What the probes found in the deepest networks, before and after training."""
-    from research.reports import probed
-
-    deepest = max((_depth(r) for r in locked), default=0)
-    chosen = [r for r in locked if _depth(r) == deepest]
-    known = [name for name in PROBES if any(name in r.config.get("probes", {}).get("names", ()) for r in chosen)]
-    made = [probed.figure(chosen, name, when) for name in known for when in ("first", "last")]
-    figures = [figure for figure in made if "block" not in figure.title.lower() or "after" in figure.title]
-    text = f"Depth {deepest}, the locked setting; on training examples without augmentation."
-    return Section(f"Inside the networks{where}", text if figures else "No run has been probed yet.", figures)
-
-
-def _text(group: "Sequence[Result]") -> str:
-    from research.sweeps.results import count
-
-    states = ", ".join(f"{n} {state}" for state, n in count(group).items() if n) or "none planned"
-    text = f"""Runs: {states}. Only finished runs have an error; the others are listed, and pairs they break are left
-        out of the differences. Error is measured at the end of the run, on the whole test set and, without
-        augmentation, on the training examples."""
-    older = sorted({r.accepted_code[:16] for r in group if r.accepted_code})
-    if older:
-        text += (
-            f"\n\nResults of older code were accepted (`--accept-code`): {', '.join(f'`{code}`' for code in older)}."
-        )
-    return text
-
-
-def _arms_table(group: "Sequence[Result]") -> Table:
-    from research.reports import comparison, tables
-
-    rows: list[dict[str, Any]] = []
-    tuned = any(_setting(r) for r in group)
-    for (arm, budget), cell in tables.by_arm(group).items():
-        done = [r for r in cell if r.status == FINISHED]
-        failed = sum(r.status == "failed" for r in cell)
-        row: dict[str, Any] = {
-            "arm": arm,
-            "depth": int(budget.partition(",")[0].removeprefix("depth")),
-            **({"setting": budget.partition(",")[2] or "locked"} if tuned else {}),
-            "finished": f"{len(done)}/{len(cell)}",
-        }
-        row["failed"] = failed
-        for key in ("params", "macs", "activations"):
-            row[key] = tables.same_or_mean(tables.number(r, key) for r in done)
-        for metric in METRICS:
-            row[metric] = tables.spread([e for r in done if math.isfinite(e := comparison.error(r, METRICS[metric]))])
-        row["train_seconds"] = tables.spread([s for r in done if (s := tables.number(r, "train_seconds")) is not None])
-        rows.append(row)
-    note = f"Mean ± standard deviation over seeds. {_cost_note(group)}"
-    return Table("Arms", tables.frame(rows, ["arm", "depth"]), note)
-
-
 def _cost_note(group: "Sequence[Result]") -> str:
     """What the records say of the premise that both arms cost the same."""
-    from research.reports import tables
-
     costs: dict[int, set[tuple[float | None, ...]]] = {}
     for r in tables.finished(group):
-        if _arm(r) in EQUAL:
+        if arms.name(r) in EQUAL:
             costs.setdefault(_depth(r), set()).add(tuple(tables.number(r, key) for key in ("params", "macs")))
     if all(len(found) == 1 for found in costs.values()):
         return f"Equal parameters and multiply-adds at every depth: {', '.join(EQUAL)}."
     return f"{', '.join(EQUAL)} differ in parameters or multiply-adds: this comparison is NOT at equal cost."
-
-
-def _figure(group: "Sequence[Result]", metric: str) -> Figure:
-    """Error against depth; an empty figure while no run has finished."""
-    from research.reports import comparison, figures, tables
-
-    finished = [(r, comparison.error(r, METRICS[metric])) for r in tables.finished(group)]
-    rows = [
-        {"arm": r.arm, "depth": _depth(r), "error": error, "run": r.id} for r, error in finished if math.isfinite(error)
-    ]
-    frame = tables.frame(rows, ["arm", "depth", "error", "run"])
-    chart = figures.metric_against(frame, "depth", "error", "arm", title_x="depth (weighted layers)", title_y=metric)
-    return Figure(
-        f"{metric.capitalize()} against depth",
-        chart,
-        "Points are runs, lines their means, bars 95% intervals of the mean (Student's t over seeds)."
-        if rows
-        else "No run has finished yet.",
-    )

@@ -73,6 +73,7 @@ class Measured:
             "rss_growth_bytes": self.prepared.rss_growth,
             "params": self.cost.params,
             "macs": self.cost.macs,
+            "activations": self.cost.activations,
             "flops": self.prepared.program.amount,
             "flops_per_second": self.flops_per_second,
             "matrix_product_flops_per_second": rate,

@@ -40,14 +40,16 @@ class Work:
     batch_size: int = 16
     resolution: int | None = None  # pixels; None: the variant's own
     num_classes: int | None = None  # None: the variant's own
+    channels: int | None = None  # None: the variant's own
     compute: Literal["float32", "bfloat16"] = "float32"
     options: Options = Options()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Of one example, (*space, channels)."""
-        own = models.variant(self.model).input_shape
-        return own if self.resolution is None else (*(self.resolution for _ in own[:-1]), own[-1])
+        *space, own = models.variant(self.model).input_shape
+        sides = space if self.resolution is None else [self.resolution] * len(space)
+        return (*sides, own if self.channels is None else self.channels)
 
     @property
     def classes(self) -> int:

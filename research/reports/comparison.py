@@ -110,7 +110,10 @@ def _at_edge(setting: str, values: Mapping[str, Mapping[str, float]]) -> bool:
 
 @dataclass(frozen=True)
 class Claim:
-    """`first` against `second` in one error, by seed; `planned`: pairs of seeds there were to be."""
+    """`first` against `second` in one error, by seed; `planned`: pairs of seeds there were to be.
+
+    `family`: which question of a study with several it belongs to; claims of one question are judged together.
+    """
 
     text: str
     metric: str
@@ -118,6 +121,7 @@ class Claim:
     second: BySeed
     planned: int
     first_screen: bool = True  # a verdict, and not only a row of the table
+    family: str = ""
 
     @functools.cached_property
     def difference(self) -> PairedDifference:

@@ -1,8 +1,9 @@
 """Equal cost, solved: the member of a family of configs whose network costs what another does.
 
-    found = match.solve(lambda m: replace(config, **{"model.width_multiplier": m}), target, match.macs, low=0.5, high=2)
+    found = match.solve(lambda m: replace(config, **{"model.width_multiplier": m}), target, macs, low=0.5, high=2)
 
-Cost is counted exactly, after channels and blocks have been rounded; `totals.Counter` does it quickly. Where whole
+Cost is counted exactly, after channels and blocks have been rounded; `totals.Counter` does it quickly, and what was
+found is counted once more as a whole. Where whole
 blocks or pixels are too coarse to land on the target, the channels may be trimmed by up to `TRIM`; what cannot land
 carries its distance and a reason.
 """
@@ -50,12 +51,14 @@ def solve(
     low: float,
     high: float,
     trim: Callable[[Config, float], Config] | None = None,
+    confirm: Cost | None = None,
 ) -> Match:
     """The member of `family`, whose cost grows with its multiplier in [low, high], that is nearest to `target`.
 
     `trim(config, width)`: `config` with `width` times the channels, for families that move in coarse steps; it is used
-    only where the family alone is not within `TOLERANCE`. Raises `UserError` where the target is not positive or
-    the bounds are no interval.
+    only where the family alone is not within `TOLERANCE`. `confirm`: the same cost by another way, asked once of what
+    was found. Raises `UserError` where the target is not positive or the bounds are no interval, `RuntimeError`
+    where `confirm` does not agree.
     """
     if target <= 0 or not 0 < low < high:
         raise UserError(
@@ -70,6 +73,8 @@ def solve(
             found = min(
                 [found, *(Match(c, target, reached, at, width) for width, c, reached in trimmed)], key=_distance
             )
+    if confirm is not None and (whole := confirm(found.config)) != found.reached:
+        raise RuntimeError(f"cost of {found.config.model} is {found.reached} by parts and {whole} as a whole")
     return found if abs(found.off) <= TOLERANCE else _explained(found, low, high, trim is not None)
 
 

@@ -1,13 +1,20 @@
-"""What the runs of a study have in common: an arm at a budget, at each setting of a tuning grid, at each seed."""
+"""What the runs of a study have in common: an arm at a budget, at each setting of a tuning grid, at each seed.
+
+And what makes arms cost the same: `twin`, the width at which one network has another's multiply-adds.
+"""
 
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from research.config import Config, replace
 from research.errors import UserError
 from research.sweeps.plan import Planned
+
+if TYPE_CHECKING:
+    from research.scaling.match import Match
+    from research.sweeps.predict import Macs
 
 Grid = Mapping[str, Sequence[Any]]  # dotted config key -> its values, the locked one among them
 
@@ -59,6 +66,22 @@ def planned(
         for setting, of_setting in settings(config, grid or {}).items()
         for seed in seeds
     ]
+
+
+WIDTH = "width_multiplier"
+
+
+def twin(config: Config, target: int, macs: "Macs") -> "Match":
+    """`config` at the width at which it has `target` multiply-adds, channels rounded to 1; see `match.solve`."""
+    from research.scaling import match
+
+    own = config.model.options.get(WIDTH, 1.0)
+    assert isinstance(own, int | float)
+
+    def wide(times: float) -> Config:
+        return replace(config, **{f"model.{WIDTH}": own * times, "model.channel_divisor": 1})
+
+    return match.solve(wide, target, macs, low=1 / 8, high=8, confirm=macs.whole)
 
 
 def _unprobed(config: Config) -> Config:

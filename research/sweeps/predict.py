@@ -107,18 +107,42 @@ def _is_here(name: str) -> bool:
 
 def counts(config: Config, data: Data) -> dict[str, int]:
     """Exact macs, params and activations of the network for one example. Raises `UserError`."""
+    from research.scaling import complexity
+
+    cost = complexity.count(network(config, data), (1, *data.shape))
+    return {"macs": cost.macs, "params": cost.params, "activations": cost.activations}
+
+
+def network(config: Config, data: Data) -> Any:
+    """The network of a config, checked against its data. Raises `UserError`."""
     from research import data as datasets
     from research import models
-    from research.scaling import complexity
     from research.training import transfer
 
     fields = transfer.model_fields(config)
     models.check_input(config.model.name, data.shape, **fields)
     datasets.check_batch_size(config.data, data.train_examples)
     num_classes = config.model.num_classes or data.num_classes
-    model = models.create(config.model.name, num_classes=num_classes, **fields)
-    cost = complexity.count(model, (1, *data.shape))
-    return {"macs": cost.macs, "params": cost.params, "activations": cost.activations}
+    return models.create(config.model.name, num_classes=num_classes, **fields)
+
+
+class Macs:
+    """Multiply-adds of one example of configs' networks, by parts that are counted once: for searches of equal cost."""
+
+    def __init__(self) -> None:
+        from research.scaling.totals import Counter
+
+        self._counter = Counter()
+
+    def __call__(self, config: Config) -> int:
+        """Those of this config. Raises `UserError` as `counts` does."""
+        data = known_data(config)
+        return self._counter.totals(network(config, data), (1, *data.shape)).macs
+
+    @staticmethod
+    def whole(config: Config) -> int:
+        """The same, layer by layer."""
+        return counts(config, known_data(config))["macs"]
 
 
 def seconds(config: Config, data: Data, cost: dict[str, int], speed: Speed | None) -> float | None:

@@ -26,6 +26,7 @@ class Result:
     environment: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    timing: dict[str, Any] = field(default_factory=dict)  # of its network's step, alone: a row of `launch.py bench`
     target_macs: int | None = None
     reason: str = ""  # why the arm cannot have `target_macs`
     accepted_code: str = ""  # digest of the older code that trained it, where `--accept-code` let it in
@@ -59,23 +60,24 @@ class StudyRecord:
 
 def read(workdir: epath.PathLike) -> list[StudyRecord]:
     """Every study of a workdir with the present state of its runs. Raises `UserError`: no study, a damaged record."""
+    timings = store.read_timings(workdir)
     return [
         StudyRecord(
             name=entry["name"],
             scale=entry["scale"],
             question=entry["question"],
             command=entry["command"],
-            results=[_result(workdir, run) for run in entry["runs"]],
+            results=[_result(workdir, run, timings) for run in entry["runs"]],
             axes=tuple(entry["axes"]),
         )
         for entry in store.read_studies(workdir)
     ]
 
 
-def _result(workdir: epath.PathLike, planned: dict[str, Any]) -> Result:
+def _result(workdir: epath.PathLike, planned: dict[str, Any], timings: dict[str, Any]) -> Result:
     folder = store.run_folder(workdir, planned["id"])
     status = store.state(folder)
-    result = Result(**planned, path=str(folder), status=status)
+    result = Result(**planned, path=str(folder), status=status, timing=timings.get(planned["id"], {}))
     if status == "waiting":
         return result
     run = record.read_run(folder)

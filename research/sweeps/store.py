@@ -12,6 +12,7 @@ from research.sweeps.identity import RunIdentity, identity
 from research.training import record
 
 STUDY = "study.json"
+TIMINGS = "timings.json"
 STATES = ("waiting", "running", "finished", "failed", "preempted")
 
 
@@ -76,6 +77,17 @@ def read_studies(workdir: epath.PathLike) -> list[dict[str, Any]]:
     if not isinstance(content, dict) or not isinstance(content.get("studies"), list):
         raise UserError(f"{file} is damaged: it lists no studies; remove it and launch the study again")
     return content["studies"]
+
+
+def read_timings(workdir: epath.PathLike) -> dict[str, dict[str, Any]]:
+    """Run id -> what `launch.py bench --workdir` measured of its network's step; empty where that was never asked."""
+    file = epath.Path(workdir) / TIMINGS
+    return record.read_json(file) if file.exists() else {}
+
+
+def write_timings(workdir: epath.PathLike, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put these into `timings.json`; those of other runs stay."""
+    record.write_json(epath.Path(workdir) / TIMINGS, {**read_timings(workdir), **rows})
 
 
 def write_study(workdir: epath.PathLike, entry: Mapping[str, Any]) -> None:
