@@ -6,13 +6,14 @@ Exit codes: 0 done; 1 a run failed (--debug shows the traceback); 2 the words ar
 """
 
 import argparse
+import functools
 import json
 import os
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import arguments
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from research.sweeps.plan import Planned
+    from research.sweeps.results import Result
     from research.sweeps.study import Study
     from research.training.trained import Trained
 
@@ -198,9 +200,11 @@ def study(words: argparse.Namespace, rest: list[str]) -> None:
         _dry_run(plan.select(planned, words.filter), words.json)
         if not words.json:
             print(_power(module, planned))
+            print(_then(module), end="")
         return None
     chosen = Study(words.name, scale, experiments.question(module), words.command, tuple(planned))
-    return _launch(chosen, words)
+    follow_up = getattr(module, "follow_up", None)
+    return _launch(chosen, words, follow_up and functools.partial(follow_up, scale))
 
 
 def sweep(words: argparse.Namespace, rest: list[str]) -> None:
@@ -222,7 +226,11 @@ def sweep(words: argparse.Namespace, rest: list[str]) -> None:
     return _launch(chosen, words)
 
 
-def _launch(chosen: "Study", words: argparse.Namespace) -> None:
+def _launch(
+    chosen: "Study",
+    words: argparse.Namespace,
+    follow_up: "Callable[[Sequence[Result]], Sequence[Planned]] | None" = None,
+) -> None:
     """Execute what is left of a study or sweep and report it; failed runs are reported and make the exit code 1."""
     _check_workdir(words.workdir)
     _backend()
@@ -237,6 +245,7 @@ def _launch(chosen: "Study", words: argparse.Namespace) -> None:
         pattern=words.filter,
         accept_code=words.accept_code,
         progress=sys.stderr.isatty(),
+        follow_up=follow_up,
     )
     _report([words.workdir], None)
     failed = [outcome.job.label for outcome in outcomes if outcome.status == "failed"]
@@ -263,6 +272,14 @@ def _dry_run(planned: "Sequence[Planned]", as_json: bool) -> None:
     known = [row["predicted_seconds"] for row in rows if row["predicted_seconds"] is not None]
     rest = "" if len(known) == len(rows) else f" and {len(rows) - len(known)} of unknown length"
     print(f"{len(rows)} runs, {sum(known):.0f} s predicted, compilation not counted{rest}")
+
+
+def _then(module: "ModuleType") -> str:
+    """What the study will run when these runs are done; "" where it is all."""
+    import textwrap
+
+    follow_up = getattr(module, "follow_up", None)
+    return textwrap.fill(f"Then: {listing.first_line(follow_up)}", 80) + "\n" if follow_up else ""
 
 
 def _power(module: "ModuleType", planned: "Sequence[Planned]") -> str:

@@ -312,7 +312,7 @@ def _sections(group: "Sequence[Result]", judged: Judged) -> list[Section]:
     ]
 
 
-def _reference(arm: str) -> tuple[str, str]:
+def _reference(arm: str, budget: str) -> tuple[str, str]:
     return f"{_topic(arm)}_{TOPICS[_topic(arm)].reference}", REFERENCE
 
 

@@ -209,10 +209,10 @@ def probes(results: "Sequence[Result]", names: Sequence[str], *, at: Callable[["
     return Section("Inside the networks", text if shown else "No run has been probed yet.", shown)
 
 
-def clock(results: "Sequence[Result]", reference: Callable[[str], Cell], family: Callable[[str], str]) -> Section:
+def clock(results: "Sequence[Result]", reference: Callable[[str, str], Cell], family: Callable[[str], str]) -> Section:
     """Which savings survive on the clock, and what foretells the seconds of a step.
 
-    `reference`: the arm and budget that an arm is compared with; `family`: of an arm, what is held out together.
+    `reference`: what an arm at a budget is compared with; `family`: of an arm, what is held out together.
     """
     timed = {(r.arm, r.budget): r.timing for r in tables.ordered(locked(results)) if r.timing}
     if not timed:
@@ -220,7 +220,7 @@ def clock(results: "Sequence[Result]", reference: Callable[[str], Cell], family:
         return Section("On the clock", text)
     rows = []
     for (arm, at), own in timed.items():
-        other = timed.get(reference(arm))
+        other = timed.get(reference(arm, at))
         row: dict[str, Any] = {"arm": arm, "budget": at}
         row |= {key: own[key] for key in ("step_seconds", "compile_seconds", "memory_bytes")}
         for key in ("macs", "activations", "step_seconds"):

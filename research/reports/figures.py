@@ -155,3 +155,73 @@ def heat_map(
 
 def _name(item: Any) -> str:
     return format(item, "g") if isinstance(item, float) else str(item)
+
+
+def fitted_curves(
+    points: "pl.DataFrame",
+    curves: "pl.DataFrame",
+    x: str,
+    y: str,
+    colour: str,
+    *,
+    title_x: str = "",
+    title_y: str = "",
+) -> "alt.TopLevelMixin | None":
+    """Runs as points and a law through them as a line, for each group; both frames have `x`, `y`, `colour`."""
+    import altair as alt
+
+    kept = [
+        {"x": row[x], "y": row[y], "colour": str(row[colour]), "run": row.get("run"), "kind": kind}
+        for kind, frame in (("law", curves), ("run", points))
+        for row in frame.iter_rows(named=True)
+    ]
+    if not kept:
+        return None
+    groups = list(dict.fromkeys(row["colour"] for row in kept))
+    chosen = alt.selection_point(name="arms", fields=["colour"], bind="legend", toggle="true")
+    heading = title_y or title(y)
+    base = alt.Chart(alt.Data(values=kept)).encode(
+        x=_position([row for row in kept if row["kind"] == "run"] or kept, title_x or title(x)),
+        y=alt.Y("y:Q", title=heading, scale=alt.Scale(zero=False)),
+        color=alt.Color("colour:N", scale=alt.Scale(domain=groups), legend=alt.Legend(title=f"{title(colour)}{CLICK}")),
+        opacity=alt.when(chosen).then(alt.value(1)).otherwise(alt.value(0.08)),
+    )
+    tooltip = [alt.Tooltip("colour:N", title=title(colour)), alt.Tooltip("x:Q", title=title_x or title(x))]
+    tooltip += [alt.Tooltip("y:Q", title=heading, format=".5~g"), alt.Tooltip("run:N", title="run")]
+    line = base.transform_filter("datum.kind == 'law'").mark_line(strokeWidth=2)
+    marks = base.transform_filter("datum.kind == 'run'").mark_point(size=42, filled=False, strokeWidth=1.5)
+    return alt.layer(line.add_params(chosen).properties(name="laws"), marks.encode(tooltip=tooltip)).properties(
+        width=640, height=360
+    )
+
+
+def front(frame: "pl.DataFrame", *, title_x: str, title_y: str) -> "alt.TopLevelMixin | None":
+    """Cost against error: a point for each row of `arm`, `x`, `error`, `run`, a line through those on the `front`."""
+    import altair as alt
+
+    data = [
+        {"x": r["x"], "y": r["error"], "colour": str(r["arm"]), "run": r["run"], "front": r["front"]}
+        for r in frame.iter_rows(named=True)
+    ]
+    if not data:
+        return None
+    groups = list(dict.fromkeys(row["colour"] for row in data))
+    chosen = alt.selection_point(name="arms", fields=["colour"], bind="legend", toggle="true")
+    place = _position(data, title_x)
+    height = alt.Y("y:Q", title=title_y, scale=alt.Scale(zero=False))
+    base = alt.Chart(alt.Data(values=data)).encode(x=place, y=height)
+    line = base.transform_filter("datum.front").mark_line(
+        strokeWidth=1.5, strokeDash=[5, 4], interpolate="step-after", opacity=0.7
+    )
+    legend = alt.Legend(title=f"arm{CLICK}") if len(groups) > 1 else None
+    marks = base.mark_point(size=70, strokeWidth=1.75).encode(
+        color=alt.Color("colour:N", scale=alt.Scale(domain=groups), legend=legend),
+        shape=alt.Shape("colour:N", scale=alt.Scale(domain=groups), legend=legend),
+        opacity=alt.when(chosen).then(alt.value(1)).otherwise(alt.value(0.08)),
+        tooltip=[
+            alt.Tooltip("run:N", title="arm"),
+            alt.Tooltip("x:Q", title=title_x, format=".5~g"),
+            alt.Tooltip("y:Q", title=title_y, format=".5~g"),
+        ],
+    )
+    return alt.layer(marks.add_params(chosen).properties(name="arms"), line).properties(width=640, height=360)

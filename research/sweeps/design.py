@@ -14,6 +14,7 @@ from research.sweeps.plan import Planned
 
 if TYPE_CHECKING:
     from research.scaling.match import Match
+    from research.scaling.rules import Rule
     from research.sweeps.predict import Macs
 
 Grid = Mapping[str, Sequence[Any]]  # dotted config key -> its values, the locked one among them
@@ -82,6 +83,24 @@ def twin(config: Config, target: int, macs: "Macs") -> "Match":
         return replace(config, **{f"model.{WIDTH}": own * times, "model.channel_divisor": 1})
 
     return match.solve(wide, target, macs, low=1 / 8, high=8, confirm=macs.whole)
+
+
+def grown(config: Config, by: "Rule", times: float, target: int, macs: "Macs", *, resolution: int) -> "Match":
+    """`config` grown by a rule to `target` multiply-adds, about `times` its own; see `rules.scale`, `match.solve`.
+
+    Where whole blocks and pixels are too coarse, the channels are trimmed.
+    """
+    from research.scaling import match, rules
+
+    def trimmed(config: Config, width: float) -> Config:
+        own = config.model.options.get(WIDTH, 1.0)
+        assert isinstance(own, int | float)
+        return replace(config, **{f"model.{WIDTH}": own * width})
+
+    def member(factor: float) -> Config:
+        return rules.scale(config, by, factor, resolution=resolution)
+
+    return match.solve(member, target, macs, low=1, high=times * 4, trim=trimmed, confirm=macs.whole)
 
 
 def _unprobed(config: Config) -> Config:

@@ -59,11 +59,16 @@ def check_population(asked: str) -> int | None:
     return int(asked)
 
 
+def matches(run: Planned, pattern: str | None) -> bool:
+    """Whether its label is one of the shell pattern's; any is without one."""
+    return pattern is None or fnmatch.fnmatchcase(run.label, pattern)
+
+
 def select(planned: Sequence[Planned], pattern: str | None) -> list[Planned]:
     """The runs whose label matches the shell pattern (`*` crosses `/`); all without one. Raises `UserError` on none."""
     if pattern is None:
         return list(planned)
-    chosen = [p for p in planned if fnmatch.fnmatchcase(p.label, pattern)]
+    chosen = [p for p in planned if matches(p, pattern)]
     if not chosen:
         labels = [p.label for p in planned]
         close = nearest(pattern.replace("*", ""), labels) or labels[:3]

@@ -77,6 +77,9 @@ def executors() -> dict[str, Execute]:
     return {name: module.execute for name, module in found.items() if hasattr(module, "execute")}
 
 
+FollowUp = Callable[[Sequence[results.Result]], Sequence[Planned]]
+
+
 def launch(
     study: Study,
     workdir: epath.PathLike,
@@ -86,6 +89,7 @@ def launch(
     population: str = "auto",
     pattern: str | None = None,
     accept_code: Iterable[str] = (),
+    follow_up: FollowUp | None = None,
     progress: bool = False,
     say: Callable[[str], None] = functools.partial(print, flush=True),
 ) -> list[Outcome]:
@@ -93,22 +97,53 @@ def launch(
 
     `population`: how many runs that differ in seed and numbers alone train in one step (`grouping.groups`).
     `pattern` restricts it to matching labels, `accept_code` lets results of older code digests stand in, `say` gets
-    one line per run. Runs with the same identity are trained once. Raises `UserError` before anything is trained
-    (unknown executor, a filter that matches nothing, data or a config that cannot be used), `Preempted`.
+    one line per run. Runs with the same identity are trained once. `follow_up`: the runs that what has been found so
+    far asks for; they are part of the study from then on. Raises `UserError` before anything is trained (unknown
+    executor, a filter that matches nothing, data or a config that cannot be used), `Preempted`.
     """
     known = executors()
     if executor not in known:
         raise unknown("executor", executor, known)
     plan.check_population(population)
     plan.check(study.planned)
-    chosen = {p.label for p in plan.select(study.planned, pattern)}
-    wanted = [run_identity(p.config) for p in study.planned]
     accepted = store.resolve_code(workdir, accept_code)
+    execute = functools.partial(known[executor], workers=workers, progress=progress)
+    whole, outcomes, seen = _followed(study, workdir, follow_up), [], set[str]()
+    plan.select(whole.planned, pattern)
+    while fresh := {p.label for p in whole.planned} - seen:
+        chosen = {p.label for p in whole.planned if p.label in fresh and plan.matches(p, pattern)}
+        outcomes += _run(whole, workdir, chosen, accepted, population, execute, executor == "local", say)
+        seen |= fresh
+        whole = _followed(study, workdir, follow_up)
+    return outcomes
+
+
+def _followed(study: Study, workdir: epath.PathLike, follow_up: FollowUp | None) -> Study:
+    """The study with what its results in this folder ask for."""
+    if follow_up is None or not (epath.Path(workdir) / store.STUDY).exists():
+        return study
+    records = [r for r in results.read(workdir) if (r.name, r.scale) == (study.name, study.scale)]
+    more = follow_up(records[0].results) if records else ()
+    return dataclasses.replace(study, planned=(*study.planned, *more))
+
+
+def _run(
+    study: Study,
+    workdir: epath.PathLike,
+    chosen: set[str],
+    accepted: Sequence[str],
+    population: str,
+    execute: Callable[[Sequence[Job]], Iterator[Outcome]],
+    in_groups: bool,
+    say: Callable[[str], None],
+) -> list[Outcome]:
+    """Run what is left of the labels `chosen`; `in_groups`: whether the executor can train several in one step."""
+    wanted = [run_identity(p.config) for p in study.planned]
     served = [store.locate(workdir, identity, accepted) for identity in wanted]
     jobs = _jobs(study.planned, served, chosen, workdir, say)
-    together = _groups(study, wanted, population, workdir) if jobs and executor == "local" else None
+    together = _groups(study, wanted, population, workdir) if jobs and in_groups else None
     jobs = [dataclasses.replace(job, group=(together or {}).get(job.id)) for job in jobs]
-    running = known[executor](jobs, workers=workers, progress=progress)
+    running = execute(jobs)
     store.write_study(workdir, _entry(study, wanted, served, workdir, population, together))
     outcomes: list[Outcome] = []
     start = time.monotonic()
