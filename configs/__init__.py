@@ -1,4 +1,4 @@
-"""Recipes: one file per data set, each with `VARIANTS` and `get_config(variant) -> Config`."""
+"""Recipes: one file per data set, or per family on it, each with `VARIANTS` and `get_config(variant) -> Config`."""
 
 import json
 from pathlib import Path

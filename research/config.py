@@ -140,7 +140,8 @@ class OptimizerConfig(Value):
     epsilon: NonNegative | None = None  # None: the rule's own
     trust_coefficient: Positive = 0.001  # lars
     weight_decay: NonNegative = 0.0
-    decay_on: Literal["kernels", "all"] = "kernels"  # kernels: arrays of rank 2 and more, no biases, no norm scales
+    # kernels: arrays of rank 2 and more, no biases, no norm scales; not_depthwise: those not of a layer "depthwise"
+    decay_on: Literal["kernels", "not_depthwise", "all"] = "kernels"
     clip_norm: Positive | None = None  # gradients of a larger global norm are scaled down to it
     groups: tuple[str, ...] = ()  # "PATTERN=FACTOR" on parameter paths ("stem/*=0.1"), first match; factor 0 freezes
     # Of a running average of the weights; 0: none. It is evaluated as well (eval_ema/...); best goes by the weights.

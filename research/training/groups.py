@@ -50,13 +50,14 @@ def freezing(entries: Sequence[str], modules: Collection[str]) -> tuple[str, ...
     return (*(f"{name}=0" for name in sorted(modules)), *entries)
 
 
-def _path(keys: Any) -> str:
+def path_of(keys: Any) -> str:
+    """The path of the leaf at these keys of a tree, as "stem/conv/kernel"."""
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
 def paths(params: PyTree) -> dict[str, Any]:
     """The parameters (or their shapes) by path, as "stem/conv/kernel"."""
-    return {_path(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    return {path_of(keys): leaf for keys, leaf in jax.tree_util.tree_leaves_with_path(params)}
 
 
 def _parts(path: str) -> list[str]:
@@ -97,11 +98,11 @@ def scaled(whole: optax.GradientTransformation, groups: tuple[Group, ...]) -> op
     """`whole` with its updates scaled by group, and no memory for what is frozen."""
 
     def factored(updates: PyTree, params: PyTree) -> PyTree:
-        return jax.tree_util.tree_map_with_path(lambda keys, u: u * group_of(_path(keys), groups).factor, updates)
+        return jax.tree_util.tree_map_with_path(lambda keys, u: u * group_of(path_of(keys), groups).factor, updates)
 
     def labels(params: PyTree) -> PyTree:
         def one(keys: Any, leaf: Any) -> str:
-            return "trained" if group_of(_path(keys), groups).factor else "frozen"
+            return "trained" if group_of(path_of(keys), groups).factor else "frozen"
 
         return jax.tree_util.tree_map_with_path(one, params)
 

@@ -160,8 +160,17 @@ OPTIMIZERS = {name: rule.summary for name, rule in _RULES.items()}
 
 
 def decay_mask(params: PyTree, decay_on: str) -> PyTree:
-    """Which parameters decay, as booleans: all, or `kernels` (rank 2 and more: no biases, no norm scales)."""
-    return jax.tree.map(lambda p: decay_on == "all" or p.ndim >= 2, params)
+    """Which parameters decay, as booleans: all, or `kernels` (rank 2 and more: no biases, no norm scales).
+
+    `not_depthwise`: kernels, but none of a layer called "depthwise" (Howard et al. 2017, arXiv:1704.04861, section
+    3.2).
+    """
+
+    def decays(keys: Any, leaf: Any) -> bool:
+        spared = decay_on == "not_depthwise" and "depthwise" in groups.path_of(keys).split("/")
+        return decay_on == "all" or (leaf.ndim >= 2 and not spared)
+
+    return jax.tree_util.tree_map_with_path(decays, params)
 
 
 def create(cfg: OptimizerConfig) -> optax.GradientTransformation:

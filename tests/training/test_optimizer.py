@@ -126,6 +126,15 @@ def test_every_rule_follows_its_formula(name, decay_on):
     assert len(moved) == 7  # weights that start at zero leave it under every rule
 
 
+def test_depthwise_kernels_are_spared_on_request():
+    layer = {"conv": {"kernel": np.ones((3, 3, 1, 4))}, "norm": {"scale": np.ones(4)}}
+    params = {"block": {"depthwise": layer, "pointwise": {"conv": {"kernel": np.ones((1, 1, 4, 8))}}}}
+    kernels, spared = (optimizer.decay_mask(params, decay_on)["block"] for decay_on in ("kernels", "not_depthwise"))
+    assert kernels["depthwise"] == {"conv": {"kernel": True}, "norm": {"scale": False}}
+    assert spared["depthwise"] == {"conv": {"kernel": False}, "norm": {"scale": False}}
+    assert spared["pointwise"] == kernels["pointwise"] == {"conv": {"kernel": True}}
+
+
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_numbers_of_the_config_go_before_a_rules_own(name):
     own = {"beta2": 0.7} | ({} if name == "lion" else {"epsilon": 0.1})
