@@ -50,26 +50,28 @@ def solve(
     *,
     low: float,
     high: float,
+    start: float | None = None,
     trim: Callable[[Config, float], Config] | None = None,
     confirm: Cost | None = None,
 ) -> Match:
     """The member of `family`, whose cost grows with its multiplier in [low, high], that is nearest to `target`.
 
-    `trim(config, width)`: `config` with `width` times the channels, for families that move in coarse steps; it is used
-    only where the family alone is not within `TOLERANCE`. `confirm`: the same cost by another way, asked once of what
-    was found. Raises `UserError` where the target is not positive or the bounds are no interval, `RuntimeError`
-    where `confirm` does not agree.
+    `start`: a multiplier at which the cost is near the target; None: the middle of the bounds. `trim(config, width)`:
+    `config` with `width` times the channels, for families that move in coarse steps; it is used only where the family
+    alone is not within `TOLERANCE`. `confirm`: the same cost by another way, asked once of what was found. Raises
+    `UserError` where the target is not positive or the bounds are no interval, `RuntimeError` where `confirm` does
+    not agree.
     """
-    if target <= 0 or not 0 < low < high:
+    if target <= 0 or not 0 < low < high or not low <= (low if start is None else start) <= high:
         raise UserError(
             f"match: target {target}, multipliers {low:g} to {high:g}; expected a positive target, low below high"
         )
-    ends = _around(family, target, cost, low, high)
+    ends = _around(family, target, cost, low, high, math.sqrt(low * high) if start is None else start)
     found = min((Match(config, target, reached, at) for at, config, reached in ends), key=_distance)
     if abs(found.off) > TOLERANCE and trim is not None:
         for at, config, _ in ends:
             cut = functools.partial(trim, config)
-            trimmed = _around(cut, target, cost, 1 - TRIM, 1 + TRIM)
+            trimmed = _around(cut, target, cost, 1 - TRIM, 1 + TRIM, 1.0)
             found = min(
                 [found, *(Match(c, target, reached, at, width) for width, c, reached in trimmed)], key=_distance
             )
@@ -95,11 +97,14 @@ def _explained(found: Match, low: float, high: float, trimmed: bool) -> Match:
     return Match(found.config, found.target, found.reached, found.multiplier, found.trim, reason)
 
 
-def _around(family: Family, target: int, cost: Cost, low: float, high: float) -> list[tuple[float, Config, int]]:
+def _around(
+    family: Family, target: int, cost: Cost, low: float, high: float, start: float
+) -> list[tuple[float, Config, int]]:
     """(multiplier, config, cost) of the nearest members on either side of the target, or of one that is near enough.
 
-    Cost is about a power of the multiplier, so interpolating the logarithms needs few tries where cost is fine; where
-    it moves in steps, an end that stays is what halving is for.
+    Cost is about a power of the multiplier. So the search goes out from `start`, which is near, until the target lies
+    between two members (large networks take long to count), and then interpolates the logarithms, which needs few
+    tries where cost is fine; where it moves in steps, an end that stays is what halving is for.
     """
 
     def tried(multiplier: float) -> tuple[float, Config, int]:
@@ -107,7 +112,19 @@ def _around(family: Family, target: int, cost: Cost, low: float, high: float) ->
         config = family(short)
         return short, config, cost(config)
 
-    below, above = tried(low), tried(high)
+    first = last = tried(start)
+    step = 2.0
+    while abs(last[2] - target) > _CLOSE * target and (last[2] < target) == (first[2] < target):
+        bound = high if last[2] < target else low
+        if last[0] == bound:
+            return [last]
+        ratio = target / last[2]
+        if last is not first and last[2] != first[2]:  # the power, as the last two tries have it
+            ratio **= math.log(last[0] / first[0]) / math.log(last[2] / first[2])
+        ratio = min(max(ratio, 1 / step), step)
+        wide = ratio * 1.02 if last[2] < target else ratio / 1.02  # beyond it, so that it is between two
+        first, last = last, tried(min(max(last[0] * wide, low), high))
+    below, above = sorted([first, last], key=lambda end: end[0])
     stayed = 0  # how often in turn the same end was replaced; negative: the lower
     for _ in range(_TRIES):
         near = [end for end in (below, above) if abs(end[2] - target) <= _CLOSE * target]

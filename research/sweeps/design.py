@@ -82,7 +82,7 @@ def twin(config: Config, target: int, macs: "Macs") -> "Match":
     def wide(times: float) -> Config:
         return replace(config, **{f"model.{WIDTH}": own * times, "model.channel_divisor": 1})
 
-    return match.solve(wide, target, macs, low=1 / 8, high=8, confirm=macs.whole)
+    return match.solve(wide, target, macs, low=1 / 8, high=8, start=1.0, confirm=macs.whole)
 
 
 def grown(config: Config, by: "Rule", times: float, target: int, macs: "Macs", *, resolution: int) -> "Match":
@@ -100,7 +100,7 @@ def grown(config: Config, by: "Rule", times: float, target: int, macs: "Macs", *
     def member(factor: float) -> Config:
         return rules.scale(config, by, factor, resolution=resolution)
 
-    return match.solve(member, target, macs, low=1, high=times * 4, trim=trimmed, confirm=macs.whole)
+    return match.solve(member, target, macs, low=1, high=times * 4, start=times, trim=trimmed, confirm=macs.whole)
 
 
 def _unprobed(config: Config) -> Config:

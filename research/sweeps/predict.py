@@ -8,10 +8,12 @@ and bandwidth are measured constants (`CPU_CORE`, `SPEEDS`) of a kind of device,
 factor of 1.5 either way; a kind without a row has no prediction.
 """
 
+import functools
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from research.config import Config, DataConfig
@@ -49,7 +51,7 @@ def rows(planned: Iterable[Planned]) -> list[dict[str, Any]]:
     run, arm, seed, budget, target_macs, macs, params, activations, predicted_seconds (null where unknown), reason.
     Raises `UserError`: unknown model or data set, an image too small for the network.
     """
-    networks: dict[tuple[Any, ...], tuple[Data, dict[str, int]]] = {}  # runs that differ in their rates share one
+    networks: dict[tuple[Any, ...], tuple[Data, Mapping[str, int]]] = {}  # runs that differ in their rates share one
     found, device = [], this_device()
     for p in planned:
         network = p.config.model, p.config.transfer, p.config.data
@@ -105,12 +107,13 @@ def _is_here(name: str) -> bool:
     return True
 
 
-def counts(config: Config, data: Data) -> dict[str, int]:
+@functools.lru_cache(maxsize=4096)  # a plan asks for the same networks more than once, and tracing one takes seconds
+def counts(config: Config, data: Data) -> Mapping[str, int]:
     """Exact macs, params and activations of the network for one example. Raises `UserError`."""
     from research.scaling import complexity
 
     cost = complexity.count(network(config, data), (1, *data.shape))
-    return {"macs": cost.macs, "params": cost.params, "activations": cost.activations}
+    return MappingProxyType({"macs": cost.macs, "params": cost.params, "activations": cost.activations})
 
 
 def network(config: Config, data: Data) -> Any:
@@ -145,7 +148,7 @@ class Macs:
         return counts(config, known_data(config))["macs"]
 
 
-def seconds(config: Config, data: Data, cost: dict[str, int], speed: Speed | None) -> float | None:
+def seconds(config: Config, data: Data, cost: Mapping[str, int], speed: Speed | None) -> float | None:
     """Predicted seconds of the run's steps; None for a device without a row, or epochs of unknown length."""
     budget, batch = config.budget, config.data.batch_size
     if speed is None or (data.train_examples is None and budget.train.unit == "epochs"):
