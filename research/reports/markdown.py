@@ -18,11 +18,8 @@ def _page(page: Page, figures: str) -> list[str]:
     blocks = [f"# {escape(page.title)}", f"{escape(page.name)} · {escape(page.progress)}", *_prose(page.question)]
     blocks += [f"> **Note.** {escape(warning)}" for warning in page.warnings]
     if page.verdicts:
-        blocks.append(
-            "\n".join(
-                f"- **{_MARKS[v.verdict]}**: {escape(v.claim)}. {escape(v.detail)}".rstrip() for v in page.verdicts
-            )
-        )
+        rows = [f"| {_MARKS[v.verdict]} | {escape(v.claim)} | {escape(v.detail)} |" for v in page.verdicts]
+        blocks += [page.tally, "\n".join(["| verdict | claim | what the runs say |", "| --- | --- | --- |", *rows])]
     blocks.append(
         "\n".join(["| regime | |", "| --- | --- |", *(f"| {escape(k)} | {escape(v)} |" for k, v in page.facts)])
     )

@@ -92,7 +92,8 @@ def _curves(results: "Sequence[Result]", metric: str) -> Section:
     wanted = [f"eval/{metric}", f"eval_train/{metric}", "train/loss"]
     text = (
         "Thin lines are runs, strong lines the mean of an arm's seeds; runs that failed or are not finished are drawn "
-        "as far as they got. Drag to pan, hold shift and use the wheel to zoom, double click to reset."
+        "as far as they got, those at other settings of a tuning grid thinner still. Click on a line to open its "
+        "run's record, drag to pan, hold shift and use the wheel to zoom, double click to reset."
     )
     items = []
     for key in wanted:

@@ -188,14 +188,18 @@ def cost_frame(results: "Sequence[Result]") -> "pl.DataFrame":
     return frame(rows)
 
 
-def curve_frame(results: "Sequence[Result]", key: str, *, most: int = 4000) -> "pl.DataFrame":
-    """Recorded values of `key`: epoch, step, value, arm, budget, seed, run (label) and id; at most about `most` rows.
+LEAST_POINTS = 12  # of a curve, however many there are
 
+
+def curve_frame(results: "Sequence[Result]", key: str, *, most: int = 4000) -> "pl.DataFrame":
+    """Recorded values of `key`: epoch, step, value, arm, budget, seed, run (label) and id.
+
+    At most about `most` rows, or `LEAST_POINTS` of each run where that is more.
     Long records are thinned to every n-th, the last kept; n is the same for every run, so that seeds stay aligned.
     """
     curves = [(r, _points(r.metrics, key)) for r in ordered(results)]
     total = sum(len(points) for _, points in curves)
-    stride = max(1, math.ceil(total / most))
+    stride = max(1, math.ceil(total / max(most, LEAST_POINTS * len(curves))))
     rows = [
         {"epoch": m.get("epoch"), "step": m.get("step"), "value": float(m[key]), "arm": r.arm, "budget": r.budget}
         | {"seed": r.seed, "run": r.label, "id": r.id}
