@@ -284,17 +284,22 @@ def _report(folders: Sequence[str], show: bool | None) -> None:
 
     import experiments
     from research import reports
+    from research.reports import between
     from research.reports.sweep import sweep_document
     from research.sweeps import results
 
-    read = [(Path(folder).name, results.read(folder)) for folder in folders]
+    read = list(zip(results.folder_names(folders), map(results.read, folders), strict=True))
     studies = read[0][1] if len(read) == 1 else results.merge(read)
-    documents = [
-        sweep_document(found.results, found.axes)
-        if found.name == "sweep"
-        else experiments.load(found.name).report(found.results)
-        for found in studies
-    ]
+    documents = []
+    for found in studies:
+        own = (
+            sweep_document(found.results, found.axes)
+            if found.name == "sweep"
+            else experiments.load(found.name).report(found.results)
+        )
+        who = found.name, found.scale
+        copies = [(folder, one) for folder, of_folder in read for one in of_folder if (one.name, one.scale) == who]
+        documents.append(between.compared(own, copies))
     target = Path(folders[0]) if len(folders) == 1 else Path(folders[0]) / "merged"
     path = reports.write(documents, studies, target)
     if show:

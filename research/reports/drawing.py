@@ -53,18 +53,23 @@ def specification(chart: "alt.TopLevelMixin") -> dict[str, Any]:
         spec = chart.to_dict(validate=False)
     spec.pop("config", None)  # the report's theme is the only one
     spec.pop("$schema", None)
-    return _numbered_anew(spec, {})
+    return _settled(spec, {})
 
 
-def _numbered_anew(node: Any, numbered: dict[str, str], key: str = "") -> Any:
-    """Altair counts the views and parameters of a process: count them from here. Rows and words of people stay."""
+def _settled(node: Any, numbered: dict[str, str], key: str = "") -> Any:
+    """Altair counts the views and parameters of a process: count them from here. Rows and words of people stay.
+
+    But for titles: Vega-Lite writes those of tooltips into expressions, and a line break or a backslash breaks them.
+    """
+    if isinstance(node, str) and key == "title":
+        return " ".join(node.split()).replace("\\", "\u29f5")  # which looks like one
     if isinstance(node, str) and key in ("name", "param", "views"):
         if match := re.fullmatch(r"(view|param)_(?:[0-9a-f]{16}_)?\d+", node):
             return numbered.setdefault(node, f"{match[1]}_{len(numbered) + 1}")
     elif isinstance(node, list):
-        return [_numbered_anew(item, numbered, key) for item in node]
+        return [_settled(item, numbered, key) for item in node]
     elif isinstance(node, dict):
-        return {k: v if k in ("values", "datasets") else _numbered_anew(v, numbered, k) for k, v in node.items()}
+        return {k: v if k in ("values", "datasets") else _settled(v, numbered, k) for k, v in node.items()}
     return node
 
 

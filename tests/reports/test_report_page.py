@@ -95,7 +95,7 @@ def test_every_number_of_every_run_is_in_the_page_with_all_its_digits(workdir: P
 
 
 def test_the_same_records_give_the_same_bytes(workdir: Path, tmp_path: Path) -> None:
-    names = ["report.html", "README.md", "results.parquet"]
+    names = ["report.html", "README.md", "results.csv", "results.parquet"]
     names += [f"figures/{path.name}" for path in (workdir / "figures").glob("*.svg")]
     assert len(names) > 3
     before = {name: (workdir / name).read_bytes() for name in names}
