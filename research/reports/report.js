@@ -31,6 +31,12 @@
     }
   }
 
+  // The names on a channel of a chart, in their order.
+  function names(spec, channel) {
+    const encoding = (spec.layer ?? spec.spec?.layer ?? [spec])[0].encoding?.[channel];
+    return encoding?.scale?.domain ?? (Array.isArray(encoding?.sort) ? encoding.sort : []);
+  }
+
   async function draw(box) {
     const width = Math.floor(box.clientWidth);
     if (!width || (box.dataset.width === String(width) && box.dataset.scheme === String(dark.matches))) return;
@@ -38,11 +44,15 @@
     box.dataset.scheme = dark.matches;
     const large = document.getElementById(box.dataset.spec).textContent.length > 60000;  // too many marks for a tree of them
     const config = structuredClone(themes[dark.matches ? "dark" : "light"]);
-    config.legend.columns = Math.max(1, Math.floor(width / 190));
-    config.legend.labelLimit = Math.min(config.legend.labelLimit, width - 60);
     try {
+      const spec = fit(read(box.dataset.spec), width), [arms, places] = [names(spec, "color"), names(spec, "x")];
+      // As many columns of arms, and as much of the name of each place, as there is room for.
+      const longest = Math.max(12, ...arms.map((name) => String(name).length)) * 7.5 + 40;
+      config.legend.columns = Math.max(1, Math.floor((width - 80) / longest));
+      config.legend.labelLimit = (width - 80) / config.legend.columns - 36;
+      if (places.length) config.axisXDiscrete = { labelLimit: Math.max(40, (width - 90) / places.length - 8) };
       if (box.view) box.view.finalize();
-      box.view = await vegaEmbed(box, fit(read(box.dataset.spec), width), {
+      box.view = await vegaEmbed(box, spec, {
         mode: "vega-lite", renderer: large ? "canvas" : "svg", ast: true, config,
         actions: { export: true, source: false, compiled: false, editor: false },
         downloadFileName: box.dataset.spec.replace(/-spec$/, ""),

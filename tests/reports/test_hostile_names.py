@@ -141,10 +141,8 @@ def test_any_text_stays_one_cell_and_one_paragraph(
     elements = parse(folder / "report.html")
     tags = {tag for tag, _ in elements.found}
     assert tags <= TAGS
-    assert all(
-        re.fullmatch(r"(#study-1.*|data:,|runs/x/summary\.json|x/summary\.json|\S*summary\.json)", a)
-        for a in elements.values("href")
-    )
+    links = elements.values("href")
+    assert all(re.fullmatch(r"#study-1(-\d+)?|data:,|\S*runs/x/summary\.json", link) for link in links)
     assert_markdown((folder / "README.md").read_text())
 
 
