@@ -2,8 +2,9 @@
 
     python -m benchmarks.report [--runs 1000] [--records 300] [--rounds 3] [--keep FOLDER]
 
-Writes the records that so many runs of residual_vs_plain at its full scale would leave (numbers from a formula; every
-run logs `records` lines and 16 evaluations, the probed ones five records of every layer and block), then prints
+Writes records for so many runs of residual_vs_plain at its full scale (numbers from a formula; every run logs `records`
+lines and 16 evaluations, the probed ones five records of every layer and block; 64,000 steps, logged every 50, would be
+1,280 lines), then prints
 
 - seconds of `launch.py report`, a process of its own, imports included, and what of it goes into what;
 - seconds from the start of its loading until headless Chromium shows text, has parsed the whole page (every table is
