@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write(documents: Sequence[Document], studies: "Sequence[StudyRecord]", workdir: epath.PathLike) -> epath.Path:
-    """Write report.html, README.md, results.parquet and figures/*.svg into `workdir`; returns the path of report.html.
+    """Write report.html, README.md, results.parquet, results.csv and figures/*.svg into `workdir`; returns report.html.
 
     `documents` are the reports of `studies`, in the same order. Only the records decide what is written: the same
     records give the same bytes. Every file appears whole or not at all; SVG files of an older report are removed.
@@ -34,7 +34,9 @@ def write(documents: Sequence[Document], studies: "Sequence[StudyRecord]", workd
     }
     for name, svg in drawn.items():
         _write(folder / "figures" / name, svg.encode())
-    _write(folder / "results.parquet", tables.parquet(tables.results_frame(studies, folder)))
+    rows = tables.results_frame(studies, folder)
+    _write(folder / "results.parquet", tables.parquet(rows))
+    _write(folder / "results.csv", tables.csv(rows))
     _write(folder / "README.md", markdown.render(laid).encode())
     _write(folder / "report.html", html.render(laid).encode())
     if (folder / "figures").exists():

@@ -1,8 +1,8 @@
 """Charts turned into what is written: a Vega-Lite object for the browser, an SVG document for everywhere else."""
 
-import json
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from research.reports.theme import theme
 
@@ -14,6 +14,37 @@ CLICK = " (click to choose)"  # in the title of a legend that can be clicked; le
 HOVER = "hover"  # name of a layer that is only there for the pointer, and left out of SVG files
 
 
+class _Rows:
+    """Rows of a chart that altair puts into its specification as they are, without a look at each of them."""
+
+    _schema: ClassVar[dict[str, Any]] = {"type": "array"}
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._rows = list(rows)
+
+    def to_dict(self) -> list[dict[str, Any]]:
+        """What altair asks of each of its own objects."""
+        return self._rows
+
+
+def data(rows: Sequence[dict[str, Any]]) -> "alt.Data":
+    """The data of a chart: `alt.Data(values=rows)`, which would check every row against a schema and copy it."""
+    import altair as alt
+    from altair.utils import schemapi
+
+    with schemapi.debug_mode(False):
+        return alt.Data(values=_Rows(rows))
+
+
+def lookup(rows: Sequence[dict[str, Any]], key: str) -> "alt.LookupData":
+    """Rows to be looked up by `key`: every other column of them."""
+    import altair as alt
+    from altair.utils import schemapi
+
+    with schemapi.debug_mode(False):
+        return alt.LookupData(data=data(rows), key=key, fields=[name for name in rows[0] if name != key])
+
+
 def specification(chart: "alt.TopLevelMixin") -> dict[str, Any]:
     """The chart as a Vega-Lite object, the same for the same chart whatever was drawn before it in this process."""
     import altair as alt
@@ -22,14 +53,24 @@ def specification(chart: "alt.TopLevelMixin") -> dict[str, Any]:
         spec = chart.to_dict(validate=False)
     spec.pop("config", None)  # the report's theme is the only one
     spec.pop("$schema", None)
-    datasets = spec.pop("datasets", None)
-    numbered: dict[str, str] = {}  # altair counts the views and parameters of a process: count them from here
+    return _settled(spec, {})
 
-    def again(match: re.Match[str]) -> str:
-        return numbered.setdefault(match[0], f"{match[1]}_{len(numbered) + 1}")
 
-    spec = json.loads(re.sub(r"\b(view|param)_(?:[0-9a-f]{16}_)?\d+\b", again, json.dumps(spec)))
-    return spec | ({"datasets": datasets} if datasets else {})
+def _settled(node: Any, numbered: dict[str, str], key: str = "") -> Any:
+    """Altair counts the views and parameters of a process: count them from here. Rows and words of people stay.
+
+    But for titles: Vega-Lite writes those of tooltips into expressions, and a line break or a backslash breaks them.
+    """
+    if isinstance(node, str) and key == "title":
+        return " ".join(node.split()).replace("\\", "\u29f5")  # which looks like one
+    if isinstance(node, str) and key in ("name", "param", "views"):
+        if match := re.fullmatch(r"(view|param)_(?:[0-9a-f]{16}_)?\d+", node):
+            return numbered.setdefault(node, f"{match[1]}_{len(numbered) + 1}")
+    elif isinstance(node, list):
+        return [_settled(item, numbered, key) for item in node]
+    elif isinstance(node, dict):
+        return {k: v if k in ("values", "datasets") else _settled(v, numbered, k) for k, v in node.items()}
+    return node
 
 
 def svg(spec: dict[str, Any]) -> str:
@@ -50,4 +91,4 @@ def _still(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     nothing = {"transform": [{"filter": "false"}]} if node.get("name") == HOVER and "mark" in node else {}
-    return {key: item if key in ("data", "datasets") else _still(item) for key, item in node.items()} | nothing
+    return {key: item if key in ("values", "datasets") else _still(item) for key, item in node.items()} | nothing

@@ -7,6 +7,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING, Any, Literal
 
+from research.reports import drawing
 from research.reports.curves import learning_curves
 from research.reports.drawing import CLICK
 from research.reports.wording import in_order, title
@@ -27,11 +28,14 @@ def metric_against(
     title_x: str = "",
     title_y: str = "",
     title_colour: str = "",
+    log_x: bool | None = None,
+    log_y: bool | None = False,
 ) -> "alt.TopLevelMixin | None":
     """A metric against what was varied: mean line, each run's own point, and the 95% t-interval of the mean as a bar.
 
     Bars need 3 runs or more at a point. `frame`: one row per run with the columns `x`, `y`, optionally `colour`, `run`.
-    Numbers in `x` get a number axis (logarithmic when they span more than a factor 20), text a row of names in order.
+    Numbers in `x` get a number axis, text a row of names in order. `log_x`, `log_y`: None means where positive values
+    span more than a factor 20. From 30 places on, runs are small points, and there are no bars.
     Returns None where no row has both values.
     """
     import altair as alt
@@ -50,12 +54,18 @@ def metric_against(
     chosen = alt.selection_point(name="arms", fields=["colour"], bind="legend", toggle="true")
     shown = alt.when(chosen).then(alt.value(1)).otherwise(alt.value(0.08))
     legend = alt.Legend(title=f"{title_colour or title(colour)}{CLICK}") if colour and len(groups) > 1 else None
-    base = alt.Chart(alt.Data(values=data)).encode(
-        x=_position(data, title_x or title(x)),
+    crowded = len({row["x"] for row in data}) >= 30
+    logarithmic = log_y if log_y is not None else _wide([row["y"] for row in data])
+    scale = alt.Scale(type="log") if logarithmic else alt.Scale(zero=False)
+    if logarithmic:  # which has no place for the lower end of an interval that reaches below zero
+        floor = min(row["y"] for row in data)
+        data = [row | ({"low": max(row["low"], floor)} if "low" in row else {}) for row in data]
+    base = alt.Chart(drawing.data(data)).encode(
+        x=_position(data, title_x or title(x), log_x),
         color=alt.Color("colour:N", scale=alt.Scale(domain=groups), legend=legend),
         opacity=shown,
     )
-    height = alt.Y("y:Q", title=heading, scale=alt.Scale(zero=False))
+    height = alt.Y("y:Q", title=heading, scale=scale)
     means = base.transform_filter("datum.kind == 'mean'")
     shape = alt.Shape("colour:N", scale=alt.Scale(domain=groups), legend=legend)
     line = means.mark_line(strokeWidth=2.5).encode(y=height)
@@ -67,15 +77,22 @@ def metric_against(
     middles = means.mark_point(size=80, opacity=1).encode(
         y=height, shape=shape, tooltip=[*tooltip, alt.Tooltip("runs:Q")]
     )
-    points = base.transform_filter("datum.kind == 'run'").mark_point(size=42, filled=False, strokeWidth=1.5)
+    points = base.transform_filter("datum.kind == 'run'").mark_point(
+        size=9 if crowded else 42, filled=crowded, strokeWidth=1.5, cursor="pointer"
+    )
     points = points.encode(y=height, shape=shape, tooltip=[*tooltip, alt.Tooltip("run:N", title="run")])
-    drawn = [bars] if any("low" in row for row in data) else []  # Vega warns of a scale over no rows
+    # Vega warns of a scale over no rows.
+    drawn = [bars] if any("low" in row for row in data) and not crowded else []
     # Vega-Lite binds the legend only where the first layer has the selection.
     first = line.add_params(chosen).properties(name="means")
-    return alt.layer(first, *drawn, points, middles).properties(width=640, height=360)
+    return alt.layer(first, *drawn, points, *([] if crowded else [middles])).properties(width=640, height=360)
 
 
-def _position(data: list[dict[str, Any]], heading: str) -> "alt.X":
+def _wide(values: list[float]) -> bool:
+    return min(values) > 0 and max(values) / min(values) > 20
+
+
+def _position(data: list[dict[str, Any]], heading: str, log: bool | None) -> "alt.X":
     import altair as alt
 
     places = {row["x"] for row in data}
@@ -83,8 +100,8 @@ def _position(data: list[dict[str, Any]], heading: str) -> "alt.X":
         names = in_order(str(place) for place in places)
         return alt.X("x:O", sort=names, title=heading, axis=alt.Axis(labelAngle=0), scale=alt.Scale(paddingOuter=0.25))
     numbers = sorted(places)
-    spread = numbers[0] > 0 and numbers[-1] / numbers[0] > 20
-    scale = alt.Scale(type="log", nice=False, padding=18) if spread else alt.Scale(zero=False, padding=18)
+    spread = log if log is not None else _wide(numbers)
+    scale = alt.Scale(type="log", nice=False, padding=18) if spread else alt.Scale(zero=False, nice=False, padding=18)
     ticks: Any = numbers if len(numbers) <= 8 else alt.Undefined
     shape = ".4~s" if numbers[-1] >= 1e5 else ",.6~g"  # 40.5M multiply-adds, but 0.03 and not 30m
     return alt.X("x:Q", title=heading, scale=scale, axis=alt.Axis(values=ticks, format=shape))
@@ -133,7 +150,7 @@ def heat_map(
         for (a, b), mean in means.items()
     ]
     heading = title_value or title(value)
-    base = alt.Chart(alt.Data(values=data)).encode(
+    base = alt.Chart(drawing.data(data)).encode(
         x=alt.X("x:O", title=title(x), sort=in_order(r["x"] for r in data), axis=alt.Axis(labelAngle=0, domain=False)),
         y=alt.Y("y:O", title=title(y), sort=in_order(r["y"] for r in data)[::-1], axis=alt.Axis(grid=False)),
         tooltip=[

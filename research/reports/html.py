@@ -14,6 +14,11 @@ POLICY = (
 )
 
 
+# What is drawn where scripts do not run: larger figures are only named there, as a page of them would open slowly.
+LARGEST_STILL = 100_000  # bytes
+
+FIRST_VERDICTS = 10  # as many as a first screen has room for; the others unfold
+
 # vl-convert's own default, which its type stub does not declare as one
 _GLOBALS = "window.vegaEmbed=vegaEmbed; window.vega=vega; window.vegaLite=vegaLite;"
 
@@ -36,12 +41,20 @@ def render(pages: Sequence[Page]) -> str:
         policy=POLICY,
         themes={"light": _in_page(theme("light")), "dark": _in_page(theme("dark"))},
         bundle=bundle() if any(has_figures(page) for page in pages) else "",
+        records=records(pages),
+        largest_still=LARGEST_STILL,
+        first_verdicts=FIRST_VERDICTS,
         marks={"better": "▲", "worse": "▼", "cannot tell": "?"},
     )
 
 
 def _in_page(look: dict[str, Any]) -> dict[str, Any]:
     return look | {"background": "transparent"}
+
+
+def records(pages: Sequence[Page]) -> dict[str, list[str]]:
+    """Run id -> its label and the address of its record ("" where there is none), for what the pointer shows."""
+    return {run: list(known) for page in pages for run, known in page.runs.items()}
 
 
 def has_figures(page: Page) -> bool:

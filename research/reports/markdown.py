@@ -15,14 +15,15 @@ def render(pages: Sequence[Page], *, figures: str = "figures") -> str:
 
 
 def _page(page: Page, figures: str) -> list[str]:
-    blocks = [f"# {escape(page.title)}", f"{escape(page.name)} · {escape(page.progress)}", *_prose(page.question)]
+    blocks = [
+        f"# {escape(page.title)}",
+        _block(f"{escape(page.name)} · {escape(page.progress)}"),
+        *_prose(page.question),
+    ]
     blocks += [f"> **Note.** {escape(warning)}" for warning in page.warnings]
     if page.verdicts:
-        blocks.append(
-            "\n".join(
-                f"- **{_MARKS[v.verdict]}**: {escape(v.claim)}. {escape(v.detail)}".rstrip() for v in page.verdicts
-            )
-        )
+        rows = [f"| {_MARKS[v.verdict]} | {escape(v.claim)} | {escape(v.detail)} |" for v in page.verdicts]
+        blocks += [page.tally, "\n".join(["| verdict | claim | what the runs say |", "| --- | --- | --- |", *rows])]
     blocks.append(
         "\n".join(["| regime | |", "| --- | --- |", *(f"| {escape(k)} | {escape(v)} |" for k, v in page.facts)])
     )
@@ -55,10 +56,19 @@ def _cell(cell: Cell) -> str:
 
 
 def _prose(paragraphs: Prose) -> list[str]:
-    return ["".join(f"`{text}`" if is_code else escape(text) for is_code, text in p) for p in paragraphs]
+    return [_block("".join(f"`{text}`" if is_code else _escaped(text) for is_code, text in p)) for p in paragraphs]
+
+
+def _block(text: str) -> str:
+    """A paragraph whose first character begins no list, rule or heading."""
+    return re.sub(r"^(\d{1,9})?([-+=.)])", r"\1\\\2", text.strip())
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no line break."""
-    text = re.sub(r"([\\`*_\[\]|~#])", r"\\\1", " ".join(text.split()))
+    """Text that Markdown shows as it is: no markup, no formula, no HTML, no line break."""
+    return _escaped(text).strip()
+
+
+def _escaped(text: str) -> str:
+    text = re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", re.sub(r"\s+", " ", text))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -3,7 +3,9 @@
 HTML and Markdown are two ways to write the same `Page`, so that they cannot disagree.
 """
 
-from collections.abc import Iterable, Sequence
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,15 +63,18 @@ class Page:
     progress: str
     question: Prose
     verdicts: tuple[Verdict, ...]
+    tally: str  # how many verdicts are which
     facts: tuple[tuple[str, str], ...]
     warnings: tuple[str, ...]
+    runs: Mapping[str, tuple[str, str]]  # run id -> its label, and the address of its record or ""
     parts: tuple[Part, ...]
 
 
 def pages(documents: Sequence[Document], studies: "Sequence[StudyRecord]", workdir: Any) -> list[Page]:
     """Lay out one page per document; `studies` are their records, in the same order."""
+    used: set[str] = set()  # names of figures, which are files of one folder
     return [
-        _page(document, study, _links(study, workdir), f"study-{index}")
+        _page(document, study, _links(study, workdir), f"study-{index}", used)
         for index, (document, study) in enumerate(zip(documents, studies, strict=True), start=1)
     ]
 
@@ -78,16 +83,15 @@ def _links(study: "StudyRecord", workdir: Any) -> cells.Links:
     """Run id -> its summary, or its folder while there is none, relative to the report; nothing for runs not begun."""
     links = {}
     for result in study.results:
-        if result.summary:
-            links[result.id] = f"{tables.run_path(result, workdir)}/summary.json"
-        elif result.config:
-            links[result.id] = f"{tables.run_path(result, workdir)}/"
+        if result.config or result.summary:
+            path = tables.run_path(result, workdir)
+            quoted = urllib.parse.quote(path, safe="/:" if "://" in path else "/")  # a folder may have any name
+            links[result.id] = f"{quoted}/{'summary.json' if result.summary else ''}"
     return links
 
 
-def _page(document: Document, study: "StudyRecord", links: cells.Links, anchor: str) -> Page:
+def _page(document: Document, study: "StudyRecord", links: cells.Links, anchor: str, used: set[str]) -> Page:
     prefix = wording.slug(f"{study.name} {study.scale}")
-    used: set[str] = set()
     return Page(
         title=document.title,
         anchor=anchor,
@@ -95,8 +99,10 @@ def _page(document: Document, study: "StudyRecord", links: cells.Links, anchor: 
         progress=standard.progress(study.results),
         question=wording.paragraphs(document.question),
         verdicts=tuple(document.verdicts),
+        tally=_tally(document.verdicts),
         facts=tuple(standard.facts(study.results)),
         warnings=tuple(standard.warnings(study.results)),
+        runs={result.id: (result.label, links.get(result.id, "")) for result in study.results},
         parts=tuple(
             Part(
                 title=section.title,
@@ -107,6 +113,12 @@ def _page(document: Document, study: "StudyRecord", links: cells.Links, anchor: 
             for index, section in enumerate([*document.sections, *standard.sections(study)], start=1)
         ),
     )
+
+
+def _tally(verdicts: Sequence[Verdict]) -> str:
+    counts = Counter(verdict.verdict for verdict in verdicts)
+    said = (f"{counts[word]} {word}" for word in ("better", "worse", "cannot tell") if counts[word])
+    return f"{len(verdicts)} verdict{'s' * (len(verdicts) != 1)}: {', '.join(said)}"
 
 
 def _items(section: Section, links: cells.Links, prefix: str, used: set[str]) -> Iterable[Sheet | Drawing]:

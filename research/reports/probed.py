@@ -44,6 +44,7 @@ def figure(results: "Iterable[Result]", probe: str, when: When) -> Figure:
     )
     made = tables.frame(rows(results, probe, when), ["arm", "place", "value", "run"])
     what = "block" if "block" in probe else "layer"
-    chart = figures.metric_against(made, "place", "value", "arm", title_x=f"{what}, from the image on", title_y=title)
+    across, up = f"{what}, from the image on", title[:1].lower() + title[1:]
+    chart = figures.metric_against(made, "place", "value", "arm", title_x=across, title_y=up, log_x=False, log_y=None)
     note = f"Points are runs, lines their means; {moment}." if made.height else "No run has been probed yet."
     return Figure(f"{title}, {moment}", chart, note)

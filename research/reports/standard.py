@@ -58,13 +58,21 @@ def _common(flats: Sequence[Mapping[str, Any]], *keys: str) -> str:
 
 def warnings(results: "Sequence[Result]") -> list[str]:
     """What a reader must know before comparing: runs of different devices, precisions, versions, code or data."""
-    found = _disagreements(results, _ALL_AGREE, "The runs")
+    found = _so_far(results) + _disagreements(results, _ALL_AGREE, "The runs")
     for (arm, budget), runs in tables.by_arm(results).items():
         found += _disagreements(runs, _ARM_AGREES, f"The seeds of {arm}/{budget}")
     older = Counter(r.accepted_code for r in results if r.accepted_code)
     for code, count in sorted(older.items()):
         found.append(f"Results made by older code ({code[:16]}) and accepted with --accept-code: {count}.")
     return found
+
+
+def _so_far(results: "Sequence[Result]") -> list[str]:
+    counts = Counter(r.status for r in results if r.status not in (FINISHED, FAILED))
+    left = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    return (
+        [f"Not the end: {left} of {len(results)} runs. What follows is of the runs that are finished."] if left else []
+    )
 
 
 def _disagreements(results: "Sequence[Result]", words: Sequence[str], who: str) -> list[str]:
@@ -92,7 +100,8 @@ def _curves(results: "Sequence[Result]", metric: str) -> Section:
     wanted = [f"eval/{metric}", f"eval_train/{metric}", "train/loss"]
     text = (
         "Thin lines are runs, strong lines the mean of an arm's seeds; runs that failed or are not finished are drawn "
-        "as far as they got. Drag to pan, hold shift and use the wheel to zoom, double click to reset."
+        "as far as they got, those at other settings of a tuning grid thinner still. Click on a line to open its "
+        "run's record, drag to pan, hold shift and use the wheel to zoom, double click to reset."
     )
     items = []
     for key in wanted:
@@ -207,5 +216,6 @@ def _commands(study: "StudyRecord") -> Section:
         {"what": "this report again, from the records alone", "command": "python launch.py report DIR"},
         {"what": "one run alone", "command": "python launch.py train DIR/runs/ID/config.json --workdir NEW_DIR"},
     ]
-    text = "DIR is the folder of this report, ID a run's name in it. Every number of every run is in `results.parquet`."
+    text = """DIR is the folder of this report, ID a run's name in it. Every number of every run is in `results.parquet`
+        and `results.csv`."""
     return Section("How this was made", text, [Table("Commands", tables.frame(rows))])

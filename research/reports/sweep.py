@@ -13,9 +13,14 @@ if TYPE_CHECKING:
     from research.sweeps.results import Result
 
 
+FOLDER = "folder"  # where several are merged: as one more key
+
+
 def sweep_document(results: "Sequence[Result]", axes: Sequence[str] = ()) -> Document:
     """A document for runs over a grid. `axes`: the swept config keys, dotted; by default, every key that varies."""
     keys = [_recorded(key, results) for key in axes] or _varying(results)
+    if any(result.folder for result in results):
+        keys.append(FOLDER)  # runs of other code are not pooled
     metric = tables.primary_metric(results)
     final, best = f"eval/{metric}", f"best/{metric}"
     names = ", ".join(f"`{key}`" for key in keys) or "nothing but the seed"
@@ -44,7 +49,7 @@ def _varying(results: "Sequence[Result]") -> list[str]:
 
 
 def _cell(result: "Result", keys: Sequence[str]) -> dict[str, Any]:
-    flat = tables.flat_config(result)
+    flat = tables.flat_config(result) | {FOLDER: result.folder or "(first)"}
     return {key: flat.get(key) for key in keys}
 
 

@@ -188,14 +188,18 @@ def cost_frame(results: "Sequence[Result]") -> "pl.DataFrame":
     return frame(rows)
 
 
-def curve_frame(results: "Sequence[Result]", key: str, *, most: int = 4000) -> "pl.DataFrame":
-    """Recorded values of `key`: epoch, step, value, arm, budget, seed, run (label) and id; at most about `most` rows.
+LEAST_POINTS = 12  # of a curve, however many there are
 
+
+def curve_frame(results: "Sequence[Result]", key: str, *, most: int = 4000) -> "pl.DataFrame":
+    """Recorded values of `key`: epoch, step, value, arm, budget, seed, run (label) and id.
+
+    At most about `most` rows, or `LEAST_POINTS` of each run where that is more.
     Long records are thinned to every n-th, the last kept; n is the same for every run, so that seeds stay aligned.
     """
     curves = [(r, _points(r.metrics, key)) for r in ordered(results)]
     total = sum(len(points) for _, points in curves)
-    stride = max(1, math.ceil(total / most))
+    stride = max(1, math.ceil(total / max(most, LEAST_POINTS * len(curves))))
     rows = [
         {"epoch": m.get("epoch"), "step": m.get("step"), "value": float(m[key]), "arm": r.arm, "budget": r.budget}
         | {"seed": r.seed, "run": r.label, "id": r.id}
@@ -224,3 +228,27 @@ def parquet(frame: "pl.DataFrame") -> bytes:
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
     return buffer.getvalue()
+
+
+def csv(frame: "pl.DataFrame") -> bytes:
+    """A frame as CSV: lists as JSON, nothing as an empty field, numbers with all their digits.
+
+    Text that a spreadsheet would compute (it begins with = + - @ or a tab) has an apostrophe before it, as OWASP's
+    "CSV Injection" advises: names come from studies and data sets of others. The Parquet file has it as it is.
+    """
+    import csv as writing
+    import io
+
+    buffer = io.StringIO()
+    rows = writing.writer(buffer, lineterminator="\n")
+    rows.writerow([_field(name) for name in frame.columns])
+    rows.writerows([_field(value) for value in row] for row in frame.iter_rows())
+    return buffer.getvalue().encode()
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, str):
+        return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value) if isinstance(value, list | dict) else value

@@ -45,7 +45,8 @@ def theme(scheme: Literal["light", "dark"] = "light") -> dict[str, Any]:
         "view": {"stroke": None, "continuousWidth": 640, "continuousHeight": 320, "discreteWidth": 640},
         "axis": words
         | {"labelFontSize": 13, "titleFontSize": 14, "titlePadding": 10, "gridColor": grid, "domainColor": faint}
-        | {"tickColor": faint, "domain": False, "tickSize": 4, "labelPadding": 5, "labelOverlap": True},
+        | {"tickColor": faint, "domain": False, "tickSize": 4, "labelPadding": 5, "labelOverlap": True}
+        | {"labelSeparation": 6},
         "axisX": {"grid": False, "domain": True},
         "legend": words
         | {"labelFontSize": 13, "titleFontSize": 13, "orient": "top", "symbolSize": 130, "symbolStrokeWidth": 2.5}

@@ -2,14 +2,20 @@
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from etils import epath
 
 from research.sweeps import store
 from research.training import record
+
+# Control characters, halves of characters (what Python makes of a file name that is no text), what XML forbids, and
+# the line breaks that JavaScript does not have inside of text.
+_NO_CHARACTERS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Result:
     target_macs: int | None = None
     reason: str = ""  # why the arm cannot have `target_macs`
     accepted_code: str = ""  # digest of the older code that trained it, where `--accept-code` let it in
+    folder: str = ""  # of several merged: the later one that has another run of this arm, budget and seed
 
     @property
     def label(self) -> str:
@@ -70,8 +77,17 @@ def read(workdir: epath.PathLike) -> list[StudyRecord]:
             results=[_result(workdir, run, timings) for run in entry["runs"]],
             axes=tuple(entry["axes"]),
         )
-        for entry in store.read_studies(workdir)
+        for entry in readable(store.read_studies(workdir))
     ]
+
+
+def readable(value: Any) -> Any:
+    """JSON values whose text can be written and shown anywhere: a mark for what is no character (of a broken name)."""
+    if isinstance(value, str):
+        return _NO_CHARACTERS.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [readable(item) for item in value]
+    return {readable(k): readable(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
 def _result(workdir: epath.PathLike, planned: dict[str, Any], timings: dict[str, Any]) -> Result:
@@ -82,8 +98,23 @@ def _result(workdir: epath.PathLike, planned: dict[str, Any], timings: dict[str,
         return result
     run = record.read_run(folder)
     return dataclasses.replace(
-        result, config=run.config, environment=run.environment, metrics=run.metrics, summary=run.summary or {}
+        result,
+        config=readable(run.config),
+        environment=readable(run.environment),
+        metrics=run.metrics,
+        summary=readable(run.summary or {}),
     )
+
+
+def folder_names(folders: Sequence[epath.PathLike]) -> list[str]:
+    """A name for each of several workdirs: its last part, numbered where two have the same."""
+    names: list[str] = []
+    for folder in folders:
+        text = str(folder)
+        own = text.rstrip("/").rpartition("/")[2] if "://" in text else Path(text).resolve().name
+        number = next(n for n in itertools.count(1) if (own if n == 1 else f"{own}-{n}") not in names)
+        names.append(own if number == 1 else f"{own}-{number}")
+    return names
 
 
 def merge(folders: Sequence[tuple[str, Iterable[StudyRecord]]]) -> list[StudyRecord]:
@@ -110,7 +141,7 @@ def _joined(first: Sequence[Result], later: Iterable[Result], folder: str) -> li
             if present is None or present.id == result.id:
                 break
             suffix = folder if number == 1 else f"{folder}-{number}"  # folders may share a name
-            named = dataclasses.replace(result, arm=f"{result.arm}@{suffix}")
+            named = dataclasses.replace(result, arm=f"{result.arm}@{suffix}", folder=suffix)
         if present is None or present.status != "finished":
             joined[named.label] = named
     return list(joined.values())

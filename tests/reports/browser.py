@@ -1,5 +1,6 @@
 """A small WebDriver client: chromedriver speaks JSON over HTTP on this machine, so no library is needed."""
 
+import base64
 import json
 import re
 import subprocess
@@ -29,7 +30,7 @@ class Browser:
     def __init__(self, address: str, profile: Path) -> None:
         self._address = address
         options = {"args": [*FLAGS, f"--user-data-dir={profile}"]}
-        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
         session = self._call("POST", "", {"capabilities": {"alwaysMatch": wanted}})
         self._address += f"/{session['sessionId']}"
 
@@ -42,11 +43,74 @@ class Browser:
             return json.loads(answer.read())["value"]
 
     def open(self, page: Path) -> None:
-        """Show a file, and wait until every chart of it has been drawn or has failed."""
+        """Show a file, and wait until the charts on its first screen have been drawn or have failed."""
         self._call("POST", "/url", {"url": page.as_uri()})
-        self.wait(
-            "return [...document.querySelectorAll('.drawing')].every((box) => box.dataset.drawn)", lambda all: all
-        )
+        self.wait("return performance.getEntriesByName('first charts').length", lambda marks: marks == 1)
+
+    def draw_all(self) -> None:
+        """Scroll through the page, so that every chart is drawn, or has failed, and back."""
+        self.run("document.documentElement.style.scrollBehavior = 'auto'")
+        for place in range(self.run("return document.querySelectorAll('.drawing').length")):
+            self.wait(
+                """const box = document.querySelectorAll(".drawing")[arguments[0]];
+                   box.scrollIntoView({block: "center"});
+                   return box.dataset.drawn ?? ''""",
+                lambda drawn: drawn != "",
+                place,
+            )
+        self.run("scrollTo(0, 0)")
+
+    def emulate(self, *, dark: bool = False, width: int | None = None, height: int = 844) -> None:
+        """Prefer the dark or the light scheme, on a phone of this width in pixels or in the window as it is."""
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.devtools("Emulation.setEmulatedMedia", features=scheme)
+        if width is None:
+            self.devtools("Emulation.clearDeviceMetricsOverride")
+        else:
+            phone = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": True}
+            self.devtools("Emulation.setDeviceMetricsOverride", **phone)
+
+    def devtools(self, command: str, **parameters: object) -> Any:
+        """One command of the DevTools protocol."""
+        return self._call("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def screenshot(self, *, whole: bool = False) -> bytes:
+        """The window, or the whole page, as PNG."""
+        found = self.devtools("Page.captureScreenshot", captureBeyondViewport=whole)
+        return base64.b64decode(found["data"])
+
+    def windows(self) -> list[str]:
+        """Addresses of all windows but this one, which are closed."""
+        here, addresses = self._call("GET", "/window"), []
+        for other in self._call("GET", "/window/handles"):
+            if other != here:
+                self._call("POST", "/window", {"handle": other})
+                addresses.append(self._call("GET", "/url"))
+                self._call("DELETE", "/window")
+        self._call("POST", "/window", {"handle": here})
+        return addresses
+
+    def wait_for_windows(self) -> list[str]:
+        """`windows` once there is one, or after 20 seconds."""
+        end = time.monotonic() + 20
+        while len(self._call("GET", "/window/handles")) < 2 and time.monotonic() < end:
+            time.sleep(0.05)
+        return self.windows()
+
+    def type(self, element: str, text: str) -> None:
+        """Replace what is in a field, as a person would."""
+        self.run("const e = document.querySelector(arguments[0]); e.focus(); e.select()", element)
+        self.devtools("Input.insertText", text=text) if text else self._delete()
+
+    def _delete(self) -> None:
+        key = {"key": "Delete", "code": "Delete", "windowsVirtualKeyCode": 46}
+        for kind in ("keyDown", "keyUp"):
+            self.devtools("Input.dispatchKeyEvent", type=kind, **key)
+
+    def requests(self) -> list[str]:
+        """Addresses of everything that was asked for since the last call."""
+        messages = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
+        return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
 
     def run(self, script: str, *arguments: object) -> Any:
         """What the JavaScript function body returns."""
@@ -67,7 +131,10 @@ class Browser:
             element.scrollIntoView({block: "center"});
             const box = element.getBoundingClientRect();
             return [Math.round(box.x + box.width / 2), Math.round(box.y + box.height / 2)];"""
-        x, y = self.run(script, element)
+        place = None
+        while place != (place := self.run(script, element)):  # what comes into view may find its size only then
+            time.sleep(0.05)
+        x, y = place
         steps: list[dict[str, Any]] = [{"type": "pointerMove", "duration": 50, "x": x, "y": y}]
         if click:
             steps += [{"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
@@ -76,7 +143,10 @@ class Browser:
 
     def console(self) -> list[str]:
         """What was written on the console since the last call, warnings and errors of the browser included."""
-        return [entry["message"] for entry in self._call("POST", "/se/log", {"type": "browser"})]
+        return [entry["message"] for entry in self._log("browser")]
+
+    def _log(self, kind: str) -> list[dict[str, Any]]:
+        return self._call("POST", "/se/log", {"type": kind})
 
     def close(self) -> None:
         """Close the window and its browser."""

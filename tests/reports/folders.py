@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from research import config
-from research.config import Config, ModelConfig
+from research.config import Config, ModelConfig, ProbesConfig
 from research.sweeps import results, store
 from research.sweeps.results import StudyRecord
 from research.training import record
@@ -38,10 +38,17 @@ def write_run(folder: Path, cfg: Config, arm: str, depth: int, *, status: str = 
         last = {"eval/loss": 2.3 * (1.02 - top1), "eval/top1": top1 - 0.01, "eval/macro_f1": top1 - 0.012}
         last |= {"eval_train/loss": 2.3 * (1.01 - top1), "eval_train/top1": min(1.0, top1 + 0.004)}
         lines.append({"step": epoch * 11, "epoch": float(epoch), "wall_time": 1.7e9 + epoch, **last})
+    lines += [probe(depth, step, cfg.seed) for step in (0, reached * 11)] if cfg.probes.names else []
     lines.sort(key=lambda row: row["step"])
     record.write_text(folder / record.METRICS, "".join(record.metrics_line(row) for row in lines))
     if status != "running":
         record.write_json(folder / record.SUMMARY, summary(status, depth, reached * 11, last))
+
+
+def probe(depth: int, step: int, seed: int) -> dict[str, Any]:
+    """What a probe of gradients finds: it falls from layer to layer, by less after training."""
+    norms = {f"probe/gradient_norms/layer{n}": (1 + 0.1 * seed) * 10.0 ** (-3 * n / depth) for n in range(1, depth + 1)}
+    return {"step": step, "epoch": step / 11, "wall_time": 0.1 * step, **norms}
 
 
 def summary(status: str, depth: int, step: int, last: dict[str, Any]) -> dict[str, Any]:
@@ -78,6 +85,7 @@ def write_study(
     status: dict[str, str] | None = None,
     name: str = "residual_vs_plain",
     epochs: int = 12,
+    probes: tuple[str, ...] = (),
 ) -> list[StudyRecord]:
     """A workdir with a study of arms x depths x seeds. `status`: label -> waiting, running, failed; others finish."""
     runs = []
@@ -85,7 +93,7 @@ def write_study(
         for arm in arms:
             for seed in range(seeds):
                 model = f"{'plain' if arm == 'plain' else 'resnet'}{depth}"
-                cfg = Config(model=ModelConfig(model), seed=seed)
+                cfg = Config(model=ModelConfig(model), seed=seed, probes=ProbesConfig(probes))
                 runs.append({"id": run_id(arm, depth, seed), "arm": arm, "budget": f"depth{depth}", "seed": seed})
                 state = (status or {}).get(f"{arm}/depth{depth}/{seed}", "finished")
                 if state != "waiting":

@@ -95,7 +95,7 @@ def test_every_number_of_every_run_is_in_the_page_with_all_its_digits(workdir: P
 
 
 def test_the_same_records_give_the_same_bytes(workdir: Path, tmp_path: Path) -> None:
-    names = ["report.html", "README.md", "results.parquet"]
+    names = ["report.html", "README.md", "results.csv", "results.parquet"]
     names += [f"figures/{path.name}" for path in (workdir / "figures").glob("*.svg")]
     assert len(names) > 3
     before = {name: (workdir / name).read_bytes() for name in names}
@@ -179,6 +179,25 @@ def test_a_report_can_be_written_at_any_time(states: dict[str, str], tmp_path: P
     assert ("No run has recorded anything yet." in text) == (set(states.values()) == {"waiting"})
     frame = pl.read_parquet(tmp_path / "results.parquet")
     assert frame["status"].to_list() == [r.status for r in sorted(studies[0].results, key=lambda r: (r.arm, r.seed))]
+
+
+def test_a_report_while_the_study_runs_says_so(tmp_path: Path) -> None:
+    """Two runs are going, one of which is writing a line at this moment; one waits."""
+    states = {"plain/depth8/0": "running", "plain/depth8/1": "running", "residual_a/depth8/0": "waiting"}
+    (study,) = folders.write_study(tmp_path, depths=(8,), seeds=2, status=states)
+    folder = tmp_path / "runs" / folders.run_id("plain", 8, 0)
+    whole = len(study.results[0].metrics)
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 67, "epoch": 6.09, "train/lo')
+    studies = results.read(tmp_path)
+    assert len(studies[0].results[0].metrics) == whole
+    elements = parse(write(studies, tmp_path))
+    text = " ".join(text for tag, text in elements.texts if tag not in ("script", "style"))
+    said = "Not the end: 2 running, 1 waiting of 4 runs. What follows is of the runs that are finished."
+    assert said in text
+    assert said in (tmp_path / "README.md").read_text()
+    (folder / "summary.json").write_text(json.dumps(folders.summary("finished", 8, 66, {"eval/top1": 0.9})))
+    assert "Not the end: 1 running, 1 waiting of 4 runs." in write(results.read(tmp_path), tmp_path).read_text()
 
 
 def test_a_study_without_runs_and_no_study_at_all(tmp_path: Path) -> None:
