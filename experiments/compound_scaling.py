@@ -288,7 +288,8 @@ def _sections(group: "Sequence[Result]", judged: Judged) -> list[Section]:
     alone, best = arms.locked(grown), arms.best_settings(group)
     locked = _with_base(alone)
     curves = [
-        arms.error_figure(locked, metric, _growth_of, title_x="growth of multiply-adds") for metric in arms.METRICS
+        arms.error_figure(locked, metric, _growth_of, title_x="growth of multiply-adds", log_x=True)
+        for metric in arms.METRICS
     ]
     ranks = growth.ranks([r for r in alone if arms.name(r) != BASE], _growth_of, arms.TEST)
     names = dict.fromkeys(name for _, _, name in judged)

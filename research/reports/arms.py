@@ -184,13 +184,19 @@ def best_settings(results: "Sequence[Result]", metric: str = TEST) -> Table | No
 
 
 def error_figure(
-    results: "Iterable[Result]", metric: str, x: "Callable[[Result], Any]", *, title_x: str, title: str = ""
+    results: "Iterable[Result]",
+    metric: str,
+    x: "Callable[[Result], Any]",
+    *,
+    title_x: str,
+    title: str = "",
+    log_x: bool | None = None,
 ) -> Figure:
     """An error of finished runs against what was varied, a line for each arm; an empty figure while there is none."""
     found = [(r, comparison.error(r, METRICS[metric])) for r in tables.finished(results)]
     rows = [{"arm": r.arm, "x": x(r), "error": error, "run": r.id} for r, error in found if math.isfinite(error)]
     frame = tables.frame(rows, ["arm", "x", "error", "run"])
-    chart = figures.metric_against(frame, "x", "error", "arm", title_x=title_x, title_y=metric)
+    chart = figures.metric_against(frame, "x", "error", "arm", title_x=title_x, title_y=metric, log_x=log_x)
     note = "Points are runs, lines their means, bars 95% intervals of the mean (Student's t over seeds)."
     heading = title or f"{metric.capitalize()} against {title_x.partition(' (')[0]}"
     return Figure(heading, chart, note if rows else "No run has finished yet.")

@@ -184,7 +184,7 @@ def fitted_curves(
     title_x: str = "",
     title_y: str = "",
 ) -> "alt.TopLevelMixin | None":
-    """Runs as points and a law through them as a line, for each group; both frames have `x`, `y`, `colour`."""
+    """Runs as points and a law through them as a line, for each group; `x` is logarithmic."""
     import altair as alt
 
     kept = [
@@ -197,8 +197,8 @@ def fitted_curves(
     groups = list(dict.fromkeys(row["colour"] for row in kept))
     chosen = alt.selection_point(name="arms", fields=["colour"], bind="legend", toggle="true")
     heading = title_y or title(y)
-    base = alt.Chart(alt.Data(values=kept)).encode(
-        x=_position([row for row in kept if row["kind"] == "run"] or kept, title_x or title(x)),
+    base = alt.Chart(drawing.data(kept)).encode(
+        x=_position([row for row in kept if row["kind"] == "run"] or kept, title_x or title(x), True),
         y=alt.Y("y:Q", title=heading, scale=alt.Scale(zero=False)),
         color=alt.Color("colour:N", scale=alt.Scale(domain=groups), legend=alt.Legend(title=f"{title(colour)}{CLICK}")),
         opacity=alt.when(chosen).then(alt.value(1)).otherwise(alt.value(0.08)),
@@ -224,9 +224,9 @@ def front(frame: "pl.DataFrame", *, title_x: str, title_y: str) -> "alt.TopLevel
         return None
     groups = list(dict.fromkeys(row["colour"] for row in data))
     chosen = alt.selection_point(name="arms", fields=["colour"], bind="legend", toggle="true")
-    place = _position(data, title_x)
+    place = _position(data, title_x, None)
     height = alt.Y("y:Q", title=title_y, scale=alt.Scale(zero=False))
-    base = alt.Chart(alt.Data(values=data)).encode(x=place, y=height)
+    base = alt.Chart(drawing.data(data)).encode(x=place, y=height)
     line = base.transform_filter("datum.front").mark_line(
         strokeWidth=1.5, strokeDash=[5, 4], interpolate="step-after", opacity=0.7
     )

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import experiments
 from research.config import differences
 from research.errors import UserError
 from research.reports.document import Document
-from research.sweeps import plan
+from research.scaling import match
+from research.sweeps import plan, predict
 from research.sweeps.plan import Planned
 from research.sweeps.results import Result
 
@@ -45,6 +47,22 @@ def test_arms_share_one_recipe_but_for_what_is_studied(name: str, scale: str) ->
         assert set(differences(first.config, other.config)) <= {"seed", *study.VARIES}, other.label
 
 
+@pytest.mark.parametrize(("name", "scale"), EVERY)
+def test_an_arm_with_a_target_is_within_a_percent_of_it_or_says_why(name: str, scale: str) -> None:
+    """By the whole counter, layer by layer: what a dry run shows."""
+    planned = [p for p in experiments.load(name).runs(scale) if p.target_macs is not None]
+    costs = {(row["arm"], row["budget"]): row["macs"] for row in predict.rows(_first(planned))}
+    for p in _first(planned):
+        off = costs[p.arm, p.budget] / p.target_macs - 1
+        assert (abs(off) <= match.TOLERANCE) != bool(p.reason), p.label
+        assert not p.reason or p.reason.startswith(f"{off:+.1%} off the target: ")
+
+
+def _first(planned: Sequence[Planned]) -> list[Planned]:
+    """One run of every arm and budget: its network is that of the others."""
+    return list({(p.arm, p.budget.partition(",")[0]): p for p in reversed(planned)}.values())
+
+
 @pytest.mark.parametrize("name", experiments.names())
 def test_a_study_opens_with_its_question_and_refuses_other_scales(name: str) -> None:
     study = experiments.load(name)
@@ -74,12 +92,10 @@ def test_studies_are_found_by_name_or_path(tmp_path: Path) -> None:
         experiments.load(str(tmp_path / "half.py"))
 
 
-def test_listing_the_studies_and_their_runs_imports_nothing_slow() -> None:
+def test_loading_the_studies_imports_nothing_slow() -> None:
     code = (
         "import sys, experiments\n"
-        "for name in experiments.names():\n"
-        "    study = experiments.load(name)\n"
-        "    [study.runs(scale) for scale in study.SCALES]\n"
+        "[experiments.load(name) for name in experiments.names()]\n"
         "print(sorted({'jax', 'flax', 'polars', 'altair', 'scipy'} & set(sys.modules)))\n"
     )
     root = Path(experiments.__file__).parents[1]

@@ -4,7 +4,8 @@ import pytest
 
 from research.config import Config, replace
 from research.errors import UserError
-from research.sweeps import design, plan
+from research.scaling import match, rules
+from research.sweeps import design, plan, predict
 
 BASE = replace(
     Config(), **{"optimizer.learning_rate": 0.1, "optimizer.weight_decay": 1e-3, "probes.names": ("gradient_norms",)}
@@ -38,3 +39,31 @@ def test_every_setting_has_the_same_seeds_and_only_the_locked_one_is_probed():
 def test_a_grid_without_the_locked_value_or_with_one_twice_is_refused(values):
     with pytest.raises(UserError, match=r"expected 0\.1 and others, each once"):
         design.settings(BASE, {"optimizer.learning_rate": values})
+
+
+SMALL = replace(
+    Config(),
+    **{"model.name": "resnet20", "model.width": 16, "model.channel_divisor": 1, "data.resolution": 14},
+)
+
+
+@pytest.mark.parametrize(("name", "options"), [("plain20", {}), ("mobilenet_v1_x0.25", {"stem": "cifar"})])
+def test_a_twin_costs_what_it_is_told_to(name, options):
+    macs = predict.Macs()
+    target = 2 * macs(SMALL)
+    fields = {f"model.{key}": value for key, value in options.items()}
+    other = replace(Config(), **{"model.name": name, "data.resolution": 14}, **fields)
+    found = design.twin(other, target, macs)
+    assert abs(found.off) <= match.TOLERANCE
+    assert macs.whole(found.config) == found.reached
+    assert found.config.model.options["channel_divisor"] == 1
+
+
+def test_what_has_grown_by_a_rule_keeps_to_it_but_for_rounding_and_a_trim():
+    macs = predict.Macs()
+    found = design.grown(SMALL, rules.rule("depth_width"), 4, 4 * macs(SMALL), macs, resolution=14)
+    assert abs(found.off) <= match.TOLERANCE
+    own = found.config.model.options
+    assert own["depth_multiplier"] == pytest.approx(found.multiplier**0.5, rel=1e-5)
+    assert own["width_multiplier"] == pytest.approx(found.multiplier**0.25 * found.trim, rel=1e-5)
+    assert found.config.data.resolution == 14

@@ -12,6 +12,7 @@ from research.config import Config, replace
 from research.errors import Preempted, UserError
 from research.sweeps import identity, local, store, study
 from research.sweeps.plan import Planned
+from research.sweeps.results import Result
 from research.sweeps.study import Job, Outcome, Study
 
 NETWORK = """
@@ -71,6 +72,34 @@ def test_a_sweep_trains_each_run_once_and_a_failure_does_not_stop_it(base: Confi
     studies = {s["name"]: [run["id"] for run in s["runs"]] for s in store.read_studies(tmp_path / "work")}
     assert studies["seeds"][0] == studies["rates"][0], "a run is shared by the studies that want it"
     assert len(list((tmp_path / "work/runs").iterdir())) == 4
+
+
+def test_what_was_found_asks_for_more_runs_which_follow_at_once(base: Config, tmp_path: Path) -> None:
+    """Rate 0.01 or 0.1, whichever had the lower loss, is run with two more seeds: in this launch or the next."""
+    runs = [planned(base, "fast", 0.1), planned(base, "slow", 0.01), planned(base, "wild", 1e38)]
+    asked: list[list[str]] = []
+
+    def follow_up(found: Sequence[Result]) -> list[Planned]:
+        asked.append([r.status for r in found])
+        done = {r.arm: r.summary["eval/loss"] for r in found if r.status == "finished"}
+        if not {"fast", "slow"} <= done.keys():
+            return []
+        rate = 0.1 if done["fast"] < done["slow"] else 0.01
+        return [planned(base, "found", rate, seed) for seed in (0, 1)]
+
+    said: list[str] = []
+    outcomes = study.launch(made(*runs), tmp_path / "whole", follow_up=follow_up, say=said.append)
+    # Seed 0 of what was found is a run that there is already, and the run that failed is not tried again at once.
+    assert [o.job.label for o in outcomes] == ["fast/short/0", "slow/short/0", "wild/short/0", "found/short/1"]
+    assert asked[0] == ["finished", "finished", "failed"]
+    assert listed(tmp_path / "whole")["found/short/0"] == "finished"
+    assert sum("found/short/0" in line and "already finished" in line for line in said) == 1
+    assert sum("fast/short/0" in line for line in said) == 1, "what is finished is said once"
+
+    first = study.launch(made(*runs), tmp_path / "parts", pattern="fast/*", follow_up=follow_up, say=said.append)
+    then = study.launch(made(*runs), tmp_path / "parts", pattern="[sf]*", follow_up=follow_up, say=said.append)
+    assert [o.job.label for o in [*first, *then]] == ["fast/short/0", "slow/short/0", "found/short/1"]
+    assert listed(tmp_path / "parts")["wild/short/0"] == "waiting"
 
 
 def test_a_filter_runs_a_part_and_the_record_lists_the_whole(base: Config, tmp_path: Path) -> None:
