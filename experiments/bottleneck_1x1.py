@@ -216,6 +216,7 @@ SETTINGS = {
             _SMOKE,
             **{
                 "data.name": "cifar10",
+                "data.resolution": 32,  # as it is: says the size where the set is not prepared
                 "augmentation.flip": True,
                 "augmentation.pad_and_crop": 4,
                 "schedule.warmup": Duration(5, "epochs"),

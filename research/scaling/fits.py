@@ -131,14 +131,13 @@ def held_out(points: Sequence[Point], *, confidence: float = 0.95) -> HeldOut:
     scales, errors, _ = _arrays(kept)
     freedom = len(kept) - len(set(scales.tolist())) or len(kept) - 3
     allowed = found.spread**2 * float(stats.f.ppf(confidence, 1, freedom))
-    alone = float(((errors - found.law.a * scales**-found.law.b - found.law.c) ** 2).sum())
+    alone = float(_least(scales / largest, errors[np.newaxis])[0])
     together = np.concatenate([scales, np.full(len(left), largest)])
 
     def missed(means: "np.ndarray") -> "np.ndarray":
         """What each mean, joined, adds to the least squares."""
         rows = np.concatenate([np.tile(errors, (len(means), 1)), np.tile(means[:, np.newaxis], len(left))], 1)
-        exponents = np.geomspace(SLOWEST, FASTEST, _EXPONENTS)[np.newaxis]
-        return _squares(together / together.min(), rows, exponents).min(1) - alone
+        return _least(together / largest, rows) - alone
 
     middle = found.law(largest)
     below, above = (_edge(lambda x: missed(middle - x) - allowed), _edge(lambda x: missed(middle + x) - allowed))
@@ -178,21 +177,31 @@ def _arrays(points: Sequence[Point]) -> "tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _laws(scales: "np.ndarray", errors: "np.ndarray") -> list[PowerLaw]:
-    """The best law of each row of `errors`: over a grid of exponents, and then over a finer one about its best."""
+    """The best law of each row of `errors`."""
     import numpy as np
 
     reference = math.exp(float(np.log(scales).mean()))
     relative = scales / reference
-    grid = np.geomspace(SLOWEST, FASTEST, _EXPONENTS)
-    best = grid[_squares(relative, errors, grid[np.newaxis]).argmin(1)]
-    ratio = grid[1] / grid[0]
-    finer = best[:, np.newaxis] * np.geomspace(1 / ratio, ratio, 41)
-    best = finer[np.arange(len(errors)), _squares(relative, errors, finer).argmin(1)]
+    best = _exponents(relative, errors)
     a, c = _linear(relative, errors, best[:, np.newaxis])
     return [
         PowerLaw(float(one * reference**b), float(b), float(two))
         for one, b, two in zip(a[:, 0], best, c[:, 0], strict=True)
     ]
+
+
+def _exponents(scales: "np.ndarray", errors: "np.ndarray") -> "np.ndarray":
+    """The best exponent of each row of `errors`: of a grid, then of finer ones about the best, to 1e-4 of itself."""
+    import numpy as np
+
+    grid = np.geomspace(SLOWEST, FASTEST, _EXPONENTS)
+    best = grid[_squares(scales, errors, grid[np.newaxis]).argmin(1)]
+    ratio = grid[1] / grid[0]
+    for _ in range(2):
+        finer = best[:, np.newaxis] * np.geomspace(1 / ratio, ratio, 25)
+        best = finer[np.arange(len(errors)), _squares(scales, errors, finer).argmin(1)]
+        ratio **= 1 / 12
+    return best
 
 
 def _linear(scales: "np.ndarray", errors: "np.ndarray", exponents: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
@@ -210,6 +219,11 @@ def _linear(scales: "np.ndarray", errors: "np.ndarray", exponents: "np.ndarray")
     ).sum(-1)
     a, c = np.where(c < 0, through_zero, a), np.maximum(c, 0)
     return np.maximum(a, 0), np.where(a < 0, errors.mean(-1, keepdims=True), c)
+
+
+def _least(scales: "np.ndarray", errors: "np.ndarray") -> "np.ndarray":
+    """Sum of squares that the best law leaves of each row of `errors`."""
+    return _squares(scales, errors, _exponents(scales, errors)[:, None])[:, 0]
 
 
 def _squares(scales: "np.ndarray", errors: "np.ndarray", exponents: "np.ndarray") -> "np.ndarray":
