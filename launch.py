@@ -269,7 +269,8 @@ def _dry_run(planned: "Sequence[Planned]", as_json: bool) -> None:
         seconds = "unknown" if row["predicted_seconds"] is None else f"{row['predicted_seconds']:.0f}"
         numbers = f"{row['params']:>11,} {row['macs']:>14,} {row['activations']:>12,} {seconds:>8}"
         print(f"{row['run']:<{wide}} {numbers}")
-    for why in dict.fromkeys(f"{row['arm']}/{row['budget']}: {row['reason']}" for row in rows if row["reason"]):
+    off = (row for row in rows if row["reason"])
+    for why in dict.fromkeys(f"{row['arm']}/{row['budget'].partition(',')[0]}: {row['reason']}" for row in off):
         print(why)
     known = [row["predicted_seconds"] for row in rows if row["predicted_seconds"] is not None]
     rest = "" if len(known) == len(rows) else f" and {len(rows) - len(known)} of unknown length"

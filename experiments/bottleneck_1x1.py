@@ -50,7 +50,7 @@ from research.reports import arms, tables
 from research.reports.arms import Cells, Judged
 from research.reports.comparison import Claim
 from research.reports.document import Document, Section
-from research.sweeps import design
+from research.sweeps import design, predict
 from research.sweeps.design import Grid
 from research.sweeps.plan import Planned
 from research.values import Duration
@@ -216,7 +216,6 @@ SETTINGS = {
             _SMOKE,
             **{
                 "data.name": "cifar10",
-                "data.resolution": 32,  # as it is: says the size where the set is not prepared
                 "augmentation.flip": True,
                 "augmentation.pad_and_crop": 4,
                 "schedule.warmup": Duration(5, "epochs"),
@@ -244,19 +243,17 @@ SETTINGS = {
 
 @functools.cache
 def _planned(scale: str) -> tuple[Planned, ...]:
-    from research.sweeps.predict import Macs
-
-    setting, macs, found = SETTINGS[scale], Macs(), []
+    setting, search, found = SETTINGS[scale], design.search(__file__), []
     add = functools.partial(design.planned, seeds=range(setting.seeds), grid=setting.grid)
     for name, chosen in setting.topics.items():
         topic = TOPICS[name]
         configs = {arm: _config(setting, name, arm) for arm in chosen}
-        target = macs(configs[topic.reference])
+        target = predict.macs(configs[topic.reference])
         for arm, config in configs.items():
             label = f"{name}_{arm}"
             found += add(label, REFERENCE if arm == topic.reference else STRUCTURE, config)
             if arm != topic.reference and arm not in topic.same_cost:
-                twin = design.twin(config, target, macs)
+                twin = search.twin(config, target)
                 found += add(label, COST, twin.config, target_macs=target, reason=twin.reason)
     return tuple(found)
 

@@ -34,12 +34,16 @@ WEIGHT_NORMS = (nn.SpectralNorm, nn.WeightNorm)
 
 @dataclass(frozen=True)
 class Cost:
-    """Exact cost of one forward pass on an input of `input_shape` ("b *space c"); `layers` in execution order."""
+    """Exact cost of one forward pass on an input of `input_shape` ("b *space c"); `layers` in execution order.
+
+    `output_shape`: of the module's output; None where that is not one array.
+    """
 
     input_shape: tuple[int, ...]
     params: int
     batch_stats: int
     layers: tuple[Layer, ...]
+    output_shape: tuple[int, ...] | None = None
 
     @property
     def macs(self) -> int:
@@ -91,7 +95,8 @@ def count(model: nn.Module, input_shape: Iterable[int], **call_kwargs: Any) -> C
     total = {c: sum(leaf.size for leaf in leaves if leaf.collection == c) for c in ("params", "batch_stats")}
     gates = {path for path, kind in called.items() if getattr(kind, "is_gate", False)}
     layers = tuple(_marked(layer, gates) for layer in assemble(events, leaves, type(model).__name__))
-    return Cost(shape, total["params"], total["batch_stats"], layers)
+    given = jaxpr.out_avals[0].shape if outputs == 1 else None
+    return Cost(shape, total["params"], total["batch_stats"], layers, given)
 
 
 def _marked(layer: Layer, gates: set[Path]) -> Layer:

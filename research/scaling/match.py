@@ -27,6 +27,15 @@ Cost = Callable[[Config], int]
 
 
 @dataclass(frozen=True)
+class Known:
+    """What a search found: the multiplier, the trim, and the cost that it came to."""
+
+    multiplier: float
+    trim: float
+    reached: int
+
+
+@dataclass(frozen=True)
 class Match:
     """A config and how near it came. `multiplier`: the family's; `trim`: of its channels; `reason`: why no nearer."""
 
@@ -53,19 +62,22 @@ def solve(
     start: float | None = None,
     trim: Callable[[Config, float], Config] | None = None,
     confirm: Cost | None = None,
+    known: Known | None = None,
 ) -> Match:
     """The member of `family`, whose cost grows with its multiplier in [low, high], that is nearest to `target`.
 
     `start`: a multiplier at which the cost is near the target; None: the middle of the bounds. `trim(config, width)`:
     `config` with `width` times the channels, for families that move in coarse steps; it is used only where the family
-    alone is not within `TOLERANCE`. `confirm`: the same cost by another way, asked once of what was found. Raises
-    `UserError` where the target is not positive or the bounds are no interval, `RuntimeError` where `confirm` does
-    not agree.
+    alone is not within `TOLERANCE`. `confirm`: the same cost by another way, asked once of what was found. `known`:
+    what a search found before, which is taken where it still costs the same. Raises `UserError` where the target is
+    not positive or the bounds are no interval, `RuntimeError` where `confirm` does not agree.
     """
     if target <= 0 or not 0 < low < high or not low <= (low if start is None else start) <= high:
         raise UserError(
             f"match: target {target}, multipliers {low:g} to {high:g}; expected a positive target, low below high"
         )
+    if known is not None and (same := _again(known, family, target, cost, trim)) is not None:
+        return same if abs(same.off) <= TOLERANCE else _explained(same, low, high, trim is not None)
     ends = _around(family, target, cost, low, high, math.sqrt(low * high) if start is None else start)
     found = min((Match(config, target, reached, at) for at, config, reached in ends), key=_distance)
     if abs(found.off) > TOLERANCE and trim is not None:
@@ -78,6 +90,17 @@ def solve(
     if confirm is not None and (whole := confirm(found.config)) != found.reached:
         raise RuntimeError(f"cost of {found.config.model} is {found.reached} by parts and {whole} as a whole")
     return found if abs(found.off) <= TOLERANCE else _explained(found, low, high, trim is not None)
+
+
+def _again(
+    known: Known, family: Family, target: int, cost: Cost, trim: Callable[[Config, float], Config] | None
+) -> Match | None:
+    """What was found before, if it costs what it cost then."""
+    config = family(known.multiplier)
+    if known.trim != 1.0 and trim is not None:
+        config = trim(config, known.trim)
+    same = cost(config) == known.reached
+    return Match(config, target, known.reached, known.multiplier, known.trim) if same else None
 
 
 def _distance(found: Match) -> float:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from research.scaling import complexity
 
 Key = tuple[Any, ...]
+Path = tuple[str, ...]
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -36,14 +37,14 @@ class Totals:
 @dataclass(frozen=True)
 class _Part:
     totals: Totals
-    output_shape: tuple[int, ...]
+    output_shape: tuple[int, ...] | None
 
 
 class Counter:
     """Counts networks, and remembers the parts that they are made of."""
 
     def __init__(self) -> None:
-        self._parts: dict[Key | None, _Part] = {}
+        self._parts: dict[Key, _Part] = {}
 
     @property
     def parts(self) -> int:
@@ -52,38 +53,39 @@ class Counter:
 
     def totals(self, model: nn.Module, input_shape: Iterable[int]) -> Totals:
         """Totals of `model` on a float32 input of `input_shape` ("b *space c"). Raises as `complexity.count` does."""
-        shape = tuple(input_shape)
-        used: list[Key | None] = []
-        missing: dict[Key | None, tuple[nn.Module, tuple[int, ...], tuple[int, ...]]] = {}
-        with nn.intercept_methods(self._noting(used, missing)):
-            images, key = jax.ShapeDtypeStruct(shape, jnp.float32), jax.eval_shape(jax.random.key, 0)
-            jax.eval_shape(lambda k, x: model.init(k, x, train=False), key, images)
-        for name, (part, seen, given) in missing.items():
-            if name not in self._parts:
-                self._parts[name] = _Part(_sums(complexity.count(part, seen)), given)
-        with nn.intercept_methods(self._standing_in):
-            whole = _sums(complexity.count(model, shape))
-        return sum((self._parts[name].totals for name in used), start=whole)
+        used: list[tuple[Path, Key]] = []
+        with nn.intercept_methods(self._standing_in(used)):
+            whole = _sums(complexity.count(model, tuple(input_shape)))
+        for called, (path, name) in enumerate(used):
+            own = self._parts[name].totals
+            again = any(other == path for other, _ in used[:called])  # a module that is called twice has one set
+            whole += dataclasses.replace(own, params=0) if again else own
+        return whole
 
-    def _noting(self, used: list[Key | None], missing: dict[Key | None, Any]) -> Callable[..., Any]:
-        """Notes each direct child that is called, and what is not known of it."""
+    def _standing_in(self, used: list[tuple[Path, Key]]) -> Callable[..., Any]:
+        """Puts something of its output's shape in the place of each direct child, which is counted where it is new."""
+        inside = False  # a part
 
         def interceptor(call: Callable[..., Any], arguments: Any, keywords: Any, context: Any) -> Any:
-            name = _key(arguments, keywords, context)
-            known = self._parts[name].output_shape if name in self._parts else missing.get(name, (None,) * 3)[2]
-            output = call(*arguments, **keywords) if known is None else _like(arguments[0], known)
-            if name is not None and isinstance(output, jax.Array):
-                used.append(name)
-                missing.setdefault(name, (context.module.clone(parent=None), arguments[0].shape, output.shape))
-            return output
+            nonlocal inside
+            name = None if inside else _key(arguments, keywords, context)
+            if name is None:
+                return call(*arguments, **keywords)
+            if name not in self._parts:
+                inside = True
+                try:
+                    cost = complexity.count(context.module.clone(parent=None), arguments[0].shape)
+                finally:
+                    inside = False
+                self._parts[name] = _Part(_sums(cost), cost.output_shape)
+            part = self._parts[name]
+            if part.output_shape is None:  # not one array: the network is traced through it
+                return call(*arguments, **keywords)
+            if not context.module.is_initializing():  # a network is traced twice, and computes the second time
+                used.append((context.module.path, name))
+            return _like(arguments[0], part.output_shape)
 
         return interceptor
-
-    def _standing_in(self, call: Callable[..., Any], arguments: Any, keywords: Any, context: Any) -> Any:
-        name = _key(arguments, keywords, context)
-        if name not in self._parts:
-            return call(*arguments, **keywords)
-        return _like(arguments[0], self._parts[name].output_shape)
 
 
 def _key(arguments: Any, keywords: Any, context: Any) -> Key | None:

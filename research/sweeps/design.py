@@ -1,21 +1,23 @@
 """What the runs of a study have in common: an arm at a budget, at each setting of a tuning grid, at each seed.
 
-And what makes arms cost the same: `twin`, the width at which one network has another's multiply-adds.
+And what makes arms cost the same: `Search`, for the width at which one network has another's multiply-adds.
 """
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from research.config import Config, replace
+from research.config import Config, digest, replace
 from research.errors import UserError
 from research.sweeps.plan import Planned
 
 if TYPE_CHECKING:
     from research.scaling.match import Match
     from research.scaling.rules import Rule
-    from research.sweeps.predict import Macs
 
 Grid = Mapping[str, Sequence[Any]]  # dotted config key -> its values, the locked one among them
 
@@ -70,37 +72,70 @@ def planned(
 
 
 WIDTH = "width_multiplier"
+SOLVED = ".solved.json"  # suffix of the file beside a study
 
 
-def twin(config: Config, target: int, macs: "Macs") -> "Match":
-    """`config` at the width at which it has `target` multiply-adds, channels rounded to 1; see `match.solve`."""
-    from research.scaling import match
+class Search:
+    """Searches for equal cost. What they found is kept beside a study's file, and counted again before it is used.
 
-    own = config.model.options.get(WIDTH, 1.0)
-    assert isinstance(own, int | float)
-
-    def wide(times: float) -> Config:
-        return replace(config, **{f"model.{WIDTH}": own * times, "model.channel_divisor": 1})
-
-    return match.solve(wide, target, macs, low=1 / 8, high=8, start=1.0, confirm=macs.whole)
-
-
-def grown(config: Config, by: "Rule", times: float, target: int, macs: "Macs", *, resolution: int) -> "Match":
-    """`config` grown by a rule to `target` multiply-adds, about `times` its own; see `rules.scale`, `match.solve`.
-
-    Where whole blocks and pixels are too coarse, the channels are trimmed.
+    `study`: that file; None: nothing is kept. A search that is not among them is made when it is asked for.
     """
-    from research.scaling import match, rules
 
-    def trimmed(config: Config, width: float) -> Config:
+    def __init__(self, study: str | Path | None = None) -> None:
+        self.found: dict[str, dict[str, float]] = {}  # by what was asked: multiplier, trim, reached
+        self._kept: dict[str, dict[str, float]] = {}
+        if study is not None and (file := Path(study).with_suffix(SOLVED)).exists():
+            self._kept = json.loads(file.read_text())
+
+    def twin(self, config: Config, target: int) -> "Match":
+        """`config` at the width at which it has `target` multiply-adds, channels rounded to 1; see `match.solve`."""
         own = config.model.options.get(WIDTH, 1.0)
         assert isinstance(own, int | float)
-        return replace(config, **{f"model.{WIDTH}": own * width})
 
-    def member(factor: float) -> Config:
-        return rules.scale(config, by, factor, resolution=resolution)
+        def wide(times: float) -> Config:
+            return replace(config, **{f"model.{WIDTH}": own * times, "model.channel_divisor": 1})
 
-    return match.solve(member, target, macs, low=1, high=times * 4, start=times, trim=trimmed, confirm=macs.whole)
+        return self._solved("width", config, wide, target, low=1 / 8, high=8, start=1.0)
+
+    def grown(self, config: Config, by: "Rule", times: float, target: int, *, resolution: int) -> "Match":
+        """`config` grown by a rule to `target` multiply-adds, about `times` its own; see `rules.scale`.
+
+        Where whole blocks and pixels are too coarse, the channels are trimmed.
+        """
+        from research.scaling import rules
+
+        def trimmed(config: Config, width: float) -> Config:
+            own = config.model.options.get(WIDTH, 1.0)
+            assert isinstance(own, int | float)
+            return replace(config, **{f"model.{WIDTH}": own * width})
+
+        def member(factor: float) -> Config:
+            return rules.scale(config, by, factor, resolution=resolution)
+
+        how = f"depth {by.depth:.6g} width {by.width:.6g} resolution {by.resolution:.6g} from {resolution}"
+        return self._solved(how, config, member, target, low=1, high=times * 4, start=times, trim=trimmed)
+
+    def _solved(
+        self, how: str, config: Config, family: "Callable[[float], Config]", target: int, **given: Any
+    ) -> "Match":
+        from research.scaling import match
+        from research.sweeps import predict
+
+        asked = digest(Config(model=config.model, data=config.data))[:16]
+        key = f"{asked} {how} to {target}"
+        kept = self._kept.get(key)
+        known = kept and match.Known(kept["multiplier"], kept["trim"], int(kept["reached"]))
+        solved = match.solve(
+            family, target, predict.macs, confirm=predict.macs_as_a_whole, known=known or None, **given
+        )
+        self.found[key] = {"multiplier": solved.multiplier, "trim": solved.trim, "reached": solved.reached}
+        return solved
+
+
+@functools.cache
+def search(study: str) -> Search:
+    """The searches of a study's file, one object for each process: its networks are counted once."""
+    return Search(study)
 
 
 def _unprobed(config: Config) -> Config:

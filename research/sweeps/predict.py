@@ -14,11 +14,14 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from research.config import Config, DataConfig
 from research.errors import UserError
 from research.sweeps.plan import Planned
+
+if TYPE_CHECKING:
+    from research.scaling.totals import Counter
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,12 @@ def rows(planned: Iterable[Planned]) -> list[dict[str, Any]]:
 
 
 def known_data(config: Config) -> Data:
-    """The data of `config`; of a set with a row that is not prepared here, the shape its network is made for.
+    """The data of `config`; of a set with a row that is not prepared here, as it was published.
 
     The plan of a large study can then be read on a machine that could never run it. Raises `UserError` for a data set
     that nobody knows.
     """
-    from research import data, models
+    from research import data
     from research.training import transfer
 
     try:
@@ -89,10 +92,8 @@ def known_data(config: Config) -> Data:
     except UserError as error:
         if config.data.path is not None or config.data.name not in data.names() or _is_here(config.data.name):
             raise error
-        variant = models.variant(config.model.name)
-        size, channels = config.data.resolution, config.data.channels or variant.input_shape[-1]
-        space = variant.input_shape[:-1] if size is None else (size,) * len(variant.input_shape[:-1])
-        return Data((*space, channels), variant.num_classes, config.data.train_examples, None)
+        wanted = transfer.data_config(config)
+        info = data.info(wanted, data.described(wanted)[0])
     return Data(info.shape, info.num_classes, info.train_examples, info.eval_examples)
 
 
@@ -109,11 +110,23 @@ def _is_here(name: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)  # a plan asks for the same networks more than once, and tracing one takes seconds
 def counts(config: Config, data: Data) -> Mapping[str, int]:
-    """Exact macs, params and activations of the network for one example. Raises `UserError`."""
+    """Exact macs, params and activations of the network for one example. Raises `UserError`.
+
+    Networks of the catalogue are counted by parts, a user's own as a whole.
+    """
+    from research import catalogue
     from research.scaling import complexity
 
-    cost = complexity.count(network(config, data), (1, *data.shape))
+    model, shape = network(config, data), (1, *data.shape)
+    cost = complexity.count(model, shape) if catalogue.is_path(config.model.name) else _counter().totals(model, shape)
     return MappingProxyType({"macs": cost.macs, "params": cost.params, "activations": cost.activations})
+
+
+@functools.cache
+def _counter() -> "Counter":
+    from research.scaling.totals import Counter
+
+    return Counter()
 
 
 def network(config: Config, data: Data) -> Any:
@@ -129,23 +142,17 @@ def network(config: Config, data: Data) -> Any:
     return models.create(config.model.name, num_classes=num_classes, **fields)
 
 
-class Macs:
-    """Multiply-adds of one example of configs' networks, by parts that are counted once: for searches of equal cost."""
+def macs(config: Config) -> int:
+    """Multiply-adds of one example of a config's network, as `counts` has them. Raises `UserError`."""
+    return counts(config, known_data(config))["macs"]
 
-    def __init__(self) -> None:
-        from research.scaling.totals import Counter
 
-        self._counter = Counter()
+def macs_as_a_whole(config: Config) -> int:
+    """The same, layer by layer: what is counted by parts is held against it once."""
+    from research.scaling import complexity
 
-    def __call__(self, config: Config) -> int:
-        """Those of this config. Raises `UserError` as `counts` does."""
-        data = known_data(config)
-        return self._counter.totals(network(config, data), (1, *data.shape)).macs
-
-    @staticmethod
-    def whole(config: Config) -> int:
-        """The same, layer by layer."""
-        return counts(config, known_data(config))["macs"]
+    data = known_data(config)
+    return complexity.count(network(config, data), (1, *data.shape)).macs
 
 
 def seconds(config: Config, data: Data, cost: Mapping[str, int], speed: Speed | None) -> float | None:

@@ -1,5 +1,6 @@
 """Totals by parts are the totals of the whole, over the catalogue."""
 
+import flax.linen as nn
 import pytest
 
 from research import catalogue, models
@@ -16,6 +17,21 @@ def test_totals_are_those_of_the_whole(name: str) -> None:
     shape = shape if variant.minimum < min(variant.input_shape[:-1]) else (1, *variant.input_shape)
     whole = complexity.count(model, shape)
     assert COUNTER.totals(model, shape) == totals.Totals(whole.macs, whole.params, whole.activations)
+
+
+class Twice(nn.Module):
+    """One convolution, called twice."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        """Maps."""
+        conv = nn.Conv(3, (3, 3))
+        return conv(conv(images))
+
+
+def test_a_module_that_is_called_twice_has_its_parameters_once() -> None:
+    found = totals.Counter().totals(Twice(), (1, 8, 8, 3))
+    assert found == totals.Totals(macs=2 * 8 * 8 * 9 * 3 * 3, params=9 * 3 * 3 + 3, activations=2 * 8 * 8 * 3)
 
 
 def test_what_was_counted_before_is_not_counted_again() -> None:

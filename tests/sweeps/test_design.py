@@ -1,4 +1,6 @@
-"""The tuning grid that every arm shares: its settings, their names, and the runs they make."""
+"""The tuning grid that every arm shares, and twins of equal cost: searched for, kept, counted again."""
+
+import json
 
 import pytest
 
@@ -49,21 +51,39 @@ SMALL = replace(
 
 @pytest.mark.parametrize(("name", "options"), [("plain20", {}), ("mobilenet_v1_x0.25", {"stem": "cifar"})])
 def test_a_twin_costs_what_it_is_told_to(name, options):
-    macs = predict.Macs()
-    target = 2 * macs(SMALL)
+    target = 2 * predict.macs(SMALL)
     fields = {f"model.{key}": value for key, value in options.items()}
     other = replace(Config(), **{"model.name": name, "data.resolution": 14}, **fields)
-    found = design.twin(other, target, macs)
+    found = design.Search().twin(other, target)
     assert abs(found.off) <= match.TOLERANCE
-    assert macs.whole(found.config) == found.reached
+    assert predict.macs_as_a_whole(found.config) == found.reached == predict.macs(found.config)
     assert found.config.model.options["channel_divisor"] == 1
 
 
 def test_what_has_grown_by_a_rule_keeps_to_it_but_for_rounding_and_a_trim():
-    macs = predict.Macs()
-    found = design.grown(SMALL, rules.rule("depth_width"), 4, 4 * macs(SMALL), macs, resolution=14)
+    target = 4 * predict.macs(SMALL)
+    found = design.Search().grown(SMALL, rules.rule("depth_width"), 4, target, resolution=14)
     assert abs(found.off) <= match.TOLERANCE
     own = found.config.model.options
     assert own["depth_multiplier"] == pytest.approx(found.multiplier**0.5, rel=1e-5)
     assert own["width_multiplier"] == pytest.approx(found.multiplier**0.25 * found.trim, rel=1e-5)
     assert found.config.data.resolution == 14
+
+
+def test_what_was_found_is_kept_beside_the_study_and_counted_again(tmp_path, monkeypatch):
+    target = 2 * predict.macs(SMALL)
+    first = design.Search(tmp_path / "mine.py")
+    found = first.twin(SMALL, target)
+    ((key, solved),) = first.found.items()
+    file = tmp_path / f"mine{design.SOLVED}"
+    file.write_text(json.dumps(first.found))
+    asked = []
+    macs = predict.macs
+    monkeypatch.setattr(predict, "macs", lambda config: (asked.append(config), macs(config))[1])
+    assert design.Search(tmp_path / "mine.py").twin(SMALL, target) == found
+    assert asked == [found.config], "one network is counted, and no search made"
+    # A network that has come to cost something else, and another question, are searched for anew.
+    file.write_text(json.dumps({key: solved | {"reached": solved["reached"] + 1}}))
+    assert design.Search(tmp_path / "mine.py").twin(SMALL, target) == found
+    assert abs(design.Search(tmp_path / "mine.py").twin(SMALL, 3 * target // 2).off) <= match.TOLERANCE
+    assert len(asked) > 5
