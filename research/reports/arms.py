@@ -226,7 +226,9 @@ def clock(results: "Sequence[Result]", reference: Callable[[str, str], Cell], fa
         return Section("On the clock", text)
     rows = []
     for (arm, at), own in timed.items():
-        other = timed.get(reference(arm, at))
+        own_name, separator, folder = arm.partition("@")
+        compared, where = reference(own_name, at)
+        other = timed.get((f"{compared}{separator}{folder}", where))
         row: dict[str, Any] = {"arm": arm, "budget": at}
         row |= {key: own[key] for key in ("step_seconds", "compile_seconds", "memory_bytes")}
         for key in ("macs", "activations", "step_seconds"):
@@ -236,11 +238,15 @@ def clock(results: "Sequence[Result]", reference: Callable[[str, str], Cell], fa
     note = "Ratios are to the arm's reference. Of one training step, alone on the machine, by `launch.py bench`."
     items: list[Table | Figure] = [Table("Steps on the clock", tables.frame(rows), note, formats=formats)]
     timings = [
-        Timing(family(arm), f"{arm}/{at}", {q: own[q] * own["batch_size"] for q in QUANTITIES}, own["step_seconds"])
-        for (arm, at), own in timed.items()
+        Timing(family(arm), f"{arm}/{at}", _of_a_step(own), own["step_seconds"]) for (arm, at), own in timed.items()
     ]
     foretold = _foretold(timings)
     return Section("On the clock", "", [*items, foretold] if foretold else items)
+
+
+def _of_a_step(timing: Mapping[str, Any]) -> dict[str, int]:
+    """Counts of a whole batch; parameters are the same for every example."""
+    return {q: timing[q] * (1 if q == "params" else timing["batch_size"]) for q in QUANTITIES}
 
 
 def _foretold(timings: Sequence[Timing]) -> Table | None:

@@ -1,7 +1,7 @@
 """The quiet phase of a study: the training step of each of its networks, timed alone, each in a process of its own.
 
 Runs share the machine with each other, and runs of a population share a step: what a step takes is measured when they
-are done. `timings.json` of the workdir has a row of `launch.py bench` for one run of every arm and budget.
+are done. `timings.json` of the workdir has, for each run by its id, the row of `launch.py bench` of its network.
 """
 
 import json
@@ -39,14 +39,14 @@ def measure(
     groups = networks(result for study in results.read(workdir) for result in study.results)
     if not groups:
         raise UserError(f"{workdir} has no finished run; expected a study's or sweep's, to time their networks")
-    left, made = [group for group in groups if not any(r.id in known for r in group)], {}
+    made = {}
     for number, group in enumerate(groups, 1):
         row = next((known[r.id] for r in group if r.id in known), None)
         if row is None:
             row = made[group[0].id] = _timed(group[0], bench, repeats)
             say(f"[{number}/{len(groups)}] {group[0].label}  {1e3 * row['step_seconds']:.3g} ms a step")
         store.write_timings(workdir, {r.id: row for r in group})
-    say(f"{len(made)} networks timed, {len(groups) - len(left)} were already")
+    say(f"{len(made)} networks timed, {len(groups) - len(made)} were already")
     return made
 
 
