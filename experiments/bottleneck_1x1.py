@@ -191,11 +191,11 @@ SETTINGS = {
             _SMOKE,
             **{
                 "data.name": "fashion_mnist",
-                "data.train_examples": 10_000,
+                "data.train_examples": 5_000,
                 "data.resolution": 14,
-                "budget.train": Duration(5, "epochs"),
-                "budget.eval_every": Duration(1, "epochs"),
-                "checkpointing.every": Duration(5, "epochs"),
+                "budget.train": Duration(6, "epochs"),
+                "budget.eval_every": Duration(3, "epochs"),
+                "checkpointing.every": Duration(6, "epochs"),
             },
         ),
         topics={
