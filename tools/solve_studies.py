@@ -1,15 +1,16 @@
 #!/usr/bin/env python
-"""Search for equal cost anew, at every scale of the studies that have it, and keep what was found beside each.
+"""Search for equal cost at every scale of the studies that have it, and keep what was found beside each.
 
-    python tools/solve_studies.py [STUDY ...]
+    python tools/solve_studies.py [--anew] [STUDY ...]
 
 Each `experiments/STUDY.solved.json` has, for every network that was to cost what another does, the multiplier, the trim
 of its channels and the multiply-adds it came to. A plan counts each again before it uses it, and searches where a
-network has changed: this file is for plans to be quick. Some minutes.
+network has changed: this file is for plans to be quick. What is kept already and still holds is kept; `--anew` searches
+for all of it, which takes minutes.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import experiments
@@ -19,12 +20,13 @@ from research.sweeps import design
 backend.set_up()
 
 
-def main(names: list[str]) -> None:
+def main(names: list[str], anew: bool) -> None:
     """Write the file of each study that searches."""
     for name in names or experiments.names():
         study = experiments.load(name)
         file = Path(study.__file__ or "").with_suffix(design.SOLVED)
-        file.unlink(missing_ok=True)
+        if anew:
+            file.unlink(missing_ok=True)
         for scale in study.SCALES:
             study.runs(scale)
         found = design.search(str(study.__file__)).found
@@ -34,4 +36,8 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="STUDY")
+    parser.add_argument("--anew", action="store_true", help="search also for what is kept already")
+    given = parser.parse_args()
+    main(given.names, given.anew)
