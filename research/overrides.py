@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tyro
@@ -59,7 +59,7 @@ def apply(base: Config, words: Sequence[str], *, prog: str = "launch.py train CO
         return base
     base = _with_model_name(base, words)
     kind, default = _flags(base)
-    _check_names(kind, default, words)
+    _check_names(default, words, [field.name for field in dataclasses.fields(kind)])
     words = _capitalised(default, words)
     errors = io.StringIO()
     try:
@@ -128,13 +128,13 @@ def _gather(base: Config, default: Any, values: Any) -> Config:
     return Config(model=ModelConfig(model.name, model.num_classes, options), **sections)
 
 
-def _check_names(kind: type, default: Any, words: Sequence[str]) -> None:
-    """Refuse an unknown flag by its own name, with the nearest valid one."""
+def _check_names(default: Any, words: Sequence[str], sections: Iterable[str]) -> None:
+    """Refuse a flag that none of these sections has, by its own name, with the nearest valid one."""
     known: dict[str, None] = {}
-    for field in dataclasses.fields(kind):
-        value = getattr(default, field.name)
+    for section in sections:
+        value = getattr(default, section)
         inner = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
-        known.update(dict.fromkeys([f"--{field.name}.{f.name}" for f in inner] or [f"--{field.name}"]))
+        known.update(dict.fromkeys([f"--{section}.{f.name}" for f in inner] or [f"--{section}"]))
     for word in words:
         flag = word.partition("=")[0]
         if (
@@ -163,6 +163,7 @@ def parse_fields(name: str, words: Sequence[str]) -> dict[str, Any]:
     prefixed = [f"--model.{word[2:]}" if word.startswith("--") else word for word in words]
     base = configs.Config(model=ModelConfig(name=name))
     try:
+        _check_names(_flags(base)[1], prefixed, ["model"])
         return dict(apply(base, prefixed, prog="launch.py inspect MODEL").model.options)
     except UserError as error:
         raise UserError(str(error).replace("--model.", "--")) from None

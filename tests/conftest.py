@@ -74,6 +74,7 @@ NEEDS = {
         "Debian's chromium and chromium-driver" + SYSTEM,
         lambda: all(map(shutil.which, ("chromium", "chromedriver"))),
     ),
+    "on_cpu": ("the CPU, whose programs or virtual devices they are about", lambda: not ON_DEVICE),
     "tpu_compile": (
         "libtpu and half an hour; `make test-tpu-compile`",
         lambda: os.environ.get("CONVSCALE_TPU_COMPILE") == "1",

@@ -64,6 +64,8 @@ REFUSED = [
     (["inspect", "resnet20", "--shortcut", "D"], "shortcut"),
     (["inspect", "resnet50", "--resolution", "8"], "at least"),
     (["inspect", "resnet20", "--out", "rate.svg"], "--schedule"),
+    (["inspect", "resnet20", "--shortcutt", "B"], "nearest: --shortcut,"),
+    (["bench", "resnet20", "--precision.compute", "bfloat16"], "nearest: --shortcut,"),
     (["inspect", "digitz", "--schedule"], "digits"),
     (["inspect", "digits", "--schedule", "--num-classes", "7"], "--num-classes"),
     (["inspect", "digits", "--schedule", "--out", "rate.pgn"], "nearest: .png"),

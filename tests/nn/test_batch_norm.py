@@ -78,6 +78,7 @@ def test_the_rest_is_flaxs_own(fields: dict[str, Any]) -> None:
         np.testing.assert_allclose(*ys, atol=1e-5)
 
 
+@pytest.mark.on_cpu
 def test_devices_share_their_statistics() -> None:
     x = jax.random.normal(jax.random.key(2), (4, 6, 5, 3)) * jnp.arange(1.0, 5.0)[:, None, None, None]
     whole, parts = (BatchNorm(use_running_average=False, axis_name=name) for name in (None, "devices"))
@@ -119,6 +120,7 @@ def test_sums_over_positions_and_values_at_them(shape: list[int]) -> None:
     )
 
 
+@pytest.mark.on_cpu
 def test_the_derivative_needs_two_sums_over_the_batch() -> None:
     x, module = jnp.ones((8, 6, 5, 3)), BatchNorm(use_running_average=False)
     given = module.init(jax.random.key(0), x)

@@ -87,6 +87,7 @@ KINDS = {
 }
 
 
+@pytest.mark.on_cpu
 @pytest.mark.parametrize("kind", KINDS)
 def test_candidates_of_each_kind(kind: str) -> None:
     geometry, inputs, outputs = KINDS[kind]
