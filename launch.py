@@ -23,7 +23,6 @@ import listing
 from research.errors import Preempted, RunFailed, UserError, nearest, unknown
 
 if TYPE_CHECKING:
-    from types import ModuleType
 
     from research.sweeps.plan import Planned
     from research.sweeps.results import Result
@@ -197,15 +196,17 @@ def study(words: argparse.Namespace, rest: list[str]) -> None:
     scale = words.scale or module.SCALES[0]
     if scale not in module.SCALES:
         raise unknown(f"scale of study {words.name}", scale, module.SCALES)
-    planned = module.runs(scale)
+    planned, follow_up = module.runs(scale), getattr(module, "follow_up", None)
     if words.dry_run:
         _dry_run(plan.select(planned, words.filter), words.json)
         if not words.json:
-            print(_power(module, planned))
-            print(_then(module), end="")
+            from research.reports import dry_run
+
+            print(dry_run.power(module.report, planned, getattr(module, "SPREAD", None)))
+            if follow_up is not None:
+                print(dry_run.then(follow_up))
         return None
     chosen = Study(words.name, scale, experiments.question(module), words.command, tuple(planned))
-    follow_up = getattr(module, "follow_up", None)
     return _launch(chosen, words, follow_up and functools.partial(follow_up, scale))
 
 
@@ -257,43 +258,11 @@ def _launch(
 
 def _dry_run(planned: "Sequence[Planned]", as_json: bool) -> None:
     """Print the runs with their predicted cost."""
+    from research.reports import dry_run
     from research.sweeps import predict
 
     rows = predict.rows(planned)
-    if as_json:
-        print(json.dumps(rows, indent=2))
-        return
-    wide = max(30, *(len(row["run"]) for row in rows))
-    print(f"{'run':<{wide}} {'params':>11} {'macs':>14} {'activations':>12} {'seconds':>8}")
-    for row in rows:
-        seconds = "unknown" if row["predicted_seconds"] is None else f"{row['predicted_seconds']:.0f}"
-        numbers = f"{row['params']:>11,} {row['macs']:>14,} {row['activations']:>12,} {seconds:>8}"
-        print(f"{row['run']:<{wide}} {numbers}")
-    off = (row for row in rows if row["reason"])
-    for why in dict.fromkeys(f"{row['arm']}/{row['budget'].partition(',')[0]}: {row['reason']}" for row in off):
-        print(why)
-    known = [row["predicted_seconds"] for row in rows if row["predicted_seconds"] is not None]
-    rest = "" if len(known) == len(rows) else f" and {len(rows) - len(known)} of unknown length"
-    print(f"{len(rows)} runs, {sum(known):.0f} s predicted, compilation not counted{rest}")
-
-
-def _then(module: "ModuleType") -> str:
-    """What the study will run when these runs are done; "" where it is all."""
-    import textwrap
-
-    follow_up = getattr(module, "follow_up", None)
-    return textwrap.fill(f"Then: {listing.first_line(follow_up)}", 80) + "\n" if follow_up else ""
-
-
-def _power(module: "ModuleType", planned: "Sequence[Planned]") -> str:
-    """What the study could tell, were all of its runs made, in lines of at most 80 characters."""
-    import textwrap
-
-    from research.reports import comparison
-    from research.sweeps.results import Result
-
-    waiting = [Result(p.label, p.arm, p.budget, p.seed, "", "waiting") for p in planned]
-    return textwrap.fill(comparison.power(module.report(waiting).families, getattr(module, "SPREAD", None)), 80)
+    print(json.dumps(rows, indent=2) if as_json else dry_run.table(rows))
 
 
 def report(words: argparse.Namespace, rest: list[str]) -> None:

@@ -1,0 +1,54 @@
+"""Studies that ran to their end and are kept: complete, each on one clean commit, with reports that can be had again."""
+
+import shutil
+from pathlib import Path
+
+import polars
+import pytest
+
+import experiments
+import launch
+from research.sweeps import plan, results
+from tools import keep_study
+
+KEPT = sorted(folder.name for folder in keep_study.KEPT.iterdir())
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_kept_report_is_what_its_records_say(name: str, tmp_path: Path) -> None:
+    """Every file of it, byte for byte; what differs is to be made anew by `python tools/keep_study.py --again`."""
+    kept = keep_study.KEPT / name
+    keep_study.copy_records(kept, tmp_path)
+    records = {file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()}
+    assert launch.main(["report", str(tmp_path)]) == 0
+    made = {file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()}
+    assert made == {file.relative_to(kept) for file in kept.rglob("*") if file.is_file()}
+    assert {"report.html", "README.md", "results.csv", "results.parquet"} <= {str(file) for file in made - records}
+    for file in sorted(made - records):
+        if file.suffix == ".parquet":  # compressed, so that another version of its library may write other bytes
+            assert polars.read_parquet(tmp_path / file).equals(polars.read_parquet(kept / file)), file
+        else:
+            assert (tmp_path / file).read_bytes() == (kept / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_kept_study_ran_all_that_it_plans_on_one_clean_commit(name: str) -> None:
+    [study] = results.read(keep_study.KEPT / name)
+    planned = experiments.load(name).runs(study.scale)
+    plan.check(planned)
+    assert {p.label for p in planned} <= {r.label for r in study.results}
+    assert all(r.status == "finished" for r in study.results)
+    made_by = {(r.environment["git_commit"], r.environment["git_dirty"]) for r in study.results}
+    assert len(made_by) == 1
+    assert not made_by.pop()[1]
+
+
+def test_what_is_kept_is_what_a_report_needs_and_no_more(tmp_path: Path) -> None:
+    workdir, copy = tmp_path / "workdir", tmp_path / "copy"
+    shutil.copytree(keep_study.KEPT / KEPT[0], workdir)
+    run = next((workdir / "runs").iterdir())
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "weights").write_text("many")
+    keep_study.copy_records(workdir, copy)
+    assert not (copy / "runs" / run.name / "checkpoints").exists()
+    assert (copy / "runs" / run.name / "summary.json").exists()
