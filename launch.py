@@ -23,7 +23,6 @@ import listing
 from research.errors import Preempted, RunFailed, UserError, nearest, unknown
 
 if TYPE_CHECKING:
-
     from research.sweeps.plan import Planned
     from research.sweeps.results import Result
     from research.sweeps.study import Study

@@ -177,9 +177,9 @@ def best_settings(results: "Sequence[Result]", metric: str = TEST) -> Table | No
         row |= {metric: tables.spread(list(best.errors.values())), "at an edge": best.at_edge}
         rows.append(row)
     edges = sum(row["at an edge"] is True for row in rows)
-    note = f"""By {metric}, over all seeds. The error is that of each seed at the setting that is best on the other
-        seeds: no seed chooses for itself. Of {len(rows)} arms {edges} have their best at an edge of the grid, so that a
-        wider one might have done better."""
+    note = f"""The setting with the least mean {metric} over all seeds; the least of several means is a little too small
+        by chance. Of {len(rows)} arms {edges} have their best at an edge of the grid, so that a wider one might have
+        done better."""
     return Table("Each arm's best setting", tables.frame(rows), " ".join(note.split()))
 
 

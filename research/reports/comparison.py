@@ -41,7 +41,7 @@ def error(result: "Result", key: str) -> float:
 
 @dataclass(frozen=True)
 class Best:
-    """An arm at its best: errors by seed, the setting that is best over all seeds, and whether that is at an edge."""
+    """An arm at its best: errors by seed at the setting with the least mean, and whether that is at an edge."""
 
     errors: BySeed
     setting: str
@@ -66,19 +66,19 @@ class Errors:
         return self._cells.get((arm, budget), {}).get("", {})
 
     def best(self, arm: str, budget: str) -> Best:
-        """Errors of each seed at the setting that is best on the *other* seeds: no seed chooses for itself.
+        """Errors at the setting with the least mean over all seeds, one for all of them.
 
-        A setting at which any other seed has no error (it diverged) is not chosen. One seed has the locked setting.
+        A setting at which a seed has no error (it diverged) is not chosen. The least of several means is a little too
+        small by chance, the same for arms with the same grid. Two arms whose settings matter equally are told apart
+        by mistake less often than at the locked setting; where all settings of one and only one of the other are any
+        good, the first is called better by mistake up to 6 times in 100, which simulations in the tests bound. Seeds
+        that choose for each other (each the best of the others) would be: 12 times in 100, always.
         """
         settings = self._cells.get((arm, budget), {})
-        seeds = sorted({seed for of_setting in settings.values() for seed in of_setting})
-        found = {}
-        for seed in seeds:
-            setting = _best(settings, [other for other in seeds if other != seed])
-            if seed in settings[setting]:
-                found[seed] = settings[setting][seed]
-        setting = _best(settings, seeds) if settings else ""
-        return Best(found, setting, _at_edge(setting, self._values.get((arm, budget), {})))
+        if not settings:
+            return Best({}, "", False)
+        setting = _best(settings, sorted({seed for of_setting in settings.values() for seed in of_setting}))
+        return Best(settings[setting], setting, _at_edge(setting, self._values.get((arm, budget), {})))
 
     @property
     def cells(self) -> list[tuple[str, str]]:

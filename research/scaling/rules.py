@@ -81,10 +81,11 @@ def rule(name: str) -> Rule:
     return RULES[name]
 
 
-def scale(config: Config, by: Rule, factor: float, *, resolution: int) -> Config:
+def scale(config: Config, by: Rule, factor: float, *, resolution: float) -> Config:
     """`config` with its network grown so that it costs about `factor` times as many multiply-adds.
 
-    `resolution`: pixels of a side at factor 1. Works on every network whose fields are `width_multiplier` and
+    `resolution`: pixels of a side at factor 1, which need not be whole: 15.7 is rounded to 16 there, and to other whole
+    numbers than 16 later. Works on every network whose fields are `width_multiplier` and
     `depth_multiplier`, of which the ones that `config` has already are multiplied; blocks are rounded up, channels to
     the network's `channel_divisor`, pixels to whole ones: `research.scaling.match` finds the factor that lands on a
     cost exactly. Raises `UserError`: a factor that is not positive, a network without the fields.

@@ -97,7 +97,7 @@ class Search:
 
         return self._solved("width", config, wide, target, low=1 / 8, high=8, start=1.0)
 
-    def grown(self, config: Config, by: "Rule", times: float, target: int, *, resolution: int) -> "Match":
+    def grown(self, config: Config, by: "Rule", times: float, target: int, *, resolution: float) -> "Match":
         """`config` grown by a rule to `target` multiply-adds, about `times` its own; see `rules.scale`.
 
         Where whole blocks and pixels are too coarse, the channels are trimmed.

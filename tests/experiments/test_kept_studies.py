@@ -1,4 +1,4 @@
-"""Studies that ran to their end and are kept: complete, each on one clean commit, with reports that can be had again."""
+"""Studies that ran to their end and are kept: complete, each on one clean commit, their reports to be had again."""
 
 import shutil
 from pathlib import Path
