@@ -399,13 +399,17 @@ def _quiet_threads() -> None:
     sys.unraisablehook = lambda raised: say(raised.exc_type, raised.exc_value)
 
 
+def program(argv: Sequence[str]) -> int:
+    """`main` in a process of its own, whose signals and last words are set up for it; returns its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a run's own handler: as control-C
+    if "--debug" not in argv:
+        _quiet_threads()
+    return main(argv)
+
+
 def main(argv: Sequence[str]) -> int:
     """Run one command line; returns its exit code."""
     debug = "--debug" in argv
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # until a run's own handler: as control-C
-    if not debug:
-        _quiet_threads()
     try:
         _dispatch(argv)
     except UserError as error:
@@ -459,4 +463,4 @@ def _dispatch(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(program(sys.argv[1:]))

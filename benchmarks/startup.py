@@ -39,7 +39,7 @@ def begin(self):
     tally["ready"] = time.time() - float(sys.argv.pop(1))  # everything is compiled and placed: the first step begins
     return loop(self)
 _Run._loop = begin
-tally["code"] = launch.main(sys.argv[2:])
+tally["code"] = launch.program(sys.argv[2:])
 print(json.dumps(tally))
 """
 

@@ -8,6 +8,7 @@ norm are what they are, at the cost the report shows. All run the same seeds und
 of learning rates (full: and weight decays); batch statistics are estimated anew before evaluation.
 
     python launch.py study residual_vs_plain --scale smoke --workdir runs/residual_vs_plain
+    python launch.py bench --workdir runs/residual_vs_plain         # what each network's step takes, alone
 
 smoke  digits (8x8), width 8, depths 8 and 32, six seeds, plain and residual_a. Cost: 135 s.
        Result, training error at depth 32: plain is worse than at depth 8 by 21.1 percentage points (95% interval 11.2
@@ -190,6 +191,7 @@ def _sections(group: "Sequence[Result]", judged: Judged) -> list[Section]:
     return [
         Section("Error against depth", arms.states(group), items),
         arms.probes(locked, PROBES, at=_depth, what="Depth {}"),
+        arms.clock(group, lambda arm, budget: ("plain", budget), lambda arm: arm.partition("@")[0]),
     ]
 
 

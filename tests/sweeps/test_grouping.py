@@ -133,7 +133,7 @@ def sweep(folder: Path, config: Path, *words: str, slow: float = 0.0) -> "subpro
         "from research.training import parallel\n"
         "split = parallel.Layout.split\n"
         f"parallel.Layout.split = lambda self, feed, **more: (time.sleep({slow}), split(self, feed, **more))[1]\n"
-        f"sys.exit(launch.main({argv!r}))\n"
+        f"sys.exit(launch.program({argv!r}))\n"
     )
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(

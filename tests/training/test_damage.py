@@ -94,7 +94,7 @@ def start(folder: Path, cfg: Config, devices: int, *, slow: float = 0.0) -> subp
         "from research.training import parallel\n"
         "split = parallel.Layout.split\n"
         f"parallel.Layout.split = lambda self, feed, **more: (time.sleep({slow}), split(self, feed, **more))[1]\n"
-        f"sys.exit(launch.main(['train', {str(file)!r}, '--workdir', {str(folder)!r}]))\n"
+        f"sys.exit(launch.program(['train', {str(file)!r}, '--workdir', {str(folder)!r}]))\n"
     )
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(

@@ -48,7 +48,7 @@ def launch(folder: Path, *, slow: float = 0.0, config: Config = CONFIG) -> subpr
         "from research.training import parallel\n"
         f"split = parallel.Layout.split\n"
         f"parallel.Layout.split = lambda self, feed, **more: (time.sleep({slow}), split(self, feed, **more))[1]\n"
-        f"sys.exit(launch.main(['train', {str(file)!r}, '--workdir', {str(folder)!r}]))\n"
+        f"sys.exit(launch.program(['train', {str(file)!r}, '--workdir', {str(folder)!r}]))\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", program],
