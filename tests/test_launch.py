@@ -365,7 +365,7 @@ def test_a_signal_stops_a_study_between_and_within_runs(tmp_path):
         "from research.training import parallel\n"
         "split = parallel.Layout.split\n"
         "parallel.Layout.split = lambda self, feed, **more: (time.sleep(0.1), split(self, feed, **more))[1]\n"
-        f"sys.exit(launch.main({words!r}))\n"
+        f"sys.exit(launch.program({words!r}))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", slowed], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

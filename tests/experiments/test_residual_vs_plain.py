@@ -107,11 +107,11 @@ def test_degradation_is_found_where_it_is() -> None:
 
 
 def test_unequal_cost_is_said() -> None:
-    section, _ = study.report(degraded()).sections
+    section, *_ = study.report(degraded()).sections
     assert "Equal parameters and multiply-adds" in section.items[2].note
     results = degraded()
     results[0].summary["params"] = 50
-    section, _ = study.report(results).sections
+    section, *_ = study.report(results).sections
     assert "NOT at equal cost" in section.items[2].note
 
 
