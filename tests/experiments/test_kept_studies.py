@@ -1,5 +1,6 @@
 """Studies that ran to their end and are kept: complete, each on one clean commit, their reports to be had again."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -14,9 +15,18 @@ from tools import keep_study
 KEPT = sorted(folder.name for folder in keep_study.KEPT.iterdir())
 
 
+def drawn(drawing: Path) -> tuple[list[str], list[str]]:
+    """Its words, and its lines in the coordinates of their frame: means, bars and curves."""
+    text = drawing.read_text()
+    return re.findall(r">([^<>]+)</text>", text), re.findall(r' d="([^"]+)"', text)
+
+
 @pytest.mark.parametrize("name", KEPT)
 def test_a_kept_report_is_what_its_records_say(name: str, tmp_path: Path) -> None:
-    """Every file of it, byte for byte; what differs is to be made anew by `python tools/keep_study.py --again`."""
+    """Every file of it, byte for byte; what differs is to be made anew by `python tools/keep_study.py --again`.
+
+    Of drawings, their words and lines: where words stand depends on the fonts of a machine.
+    """
     kept = keep_study.KEPT / name
     keep_study.copy_records(kept, tmp_path)
     records = {file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()}
@@ -27,6 +37,11 @@ def test_a_kept_report_is_what_its_records_say(name: str, tmp_path: Path) -> Non
     for file in sorted(made - records):
         if file.suffix == ".parquet":  # compressed, so that another version of its library may write other bytes
             assert polars.read_parquet(tmp_path / file).equals(polars.read_parquet(kept / file)), file
+        elif file.suffix == ".svg":
+            words, lines = drawn(kept / file)
+            assert len(words) > 3
+            assert len(lines) > 3
+            assert drawn(tmp_path / file) == (words, lines), file
         else:
             assert (tmp_path / file).read_bytes() == (kept / file).read_bytes(), file
 
