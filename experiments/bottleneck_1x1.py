@@ -31,7 +31,7 @@ small  Fashion-MNIST: 5,000 examples at 14x14, six epochs, three seeds, three le
        excite, which costs next to nothing at any reduction, so that five networks of 16 channels would be compared.
        Cost: 67 min beside other work. Kept with its report in experiments/reports/bottleneck_1x1. Result, test error at
        equal cost: better without the 1x1 convolutions of inception modules (-3.0 points, -4.1 to -1.9) and shallow
-       instead of narrow (-3.5, -4.9 to -2.0); cannot tell of the others. Each arm's best rate is at an edge of the
+       instead of narrow (-3.5, -4.9 to -2.0); of the others cannot tell. Each arm's best rate is at an edge of the
        three in 14 of 17 arms.
 full   CIFAR-10, all seven, five seeds, 200 epochs, flips and pad-and-crop.
 """

@@ -5,7 +5,7 @@
     python tools/keep_study.py --again          # the reports of all that are kept, from their records
 
 A kept study is a workdir without what training alone needs (checkpoints, logs for TensorBoard): `launch.py report`
-reads it, its links lead to the records of its runs, and tests build it again and compare every byte.
+reads it, its links lead to the records of its runs, and tests build it again and compare.
 """
 
 import argparse

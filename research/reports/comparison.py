@@ -71,8 +71,9 @@ class Errors:
         A setting at which a seed has no error (it diverged) is not chosen. The least of several means is a little too
         small by chance, the same for arms with the same grid. Two arms whose settings matter equally are told apart
         by mistake less often than at the locked setting; where all settings of one and only one of the other are any
-        good, the first is called better by mistake up to 6 times in 100, which simulations in the tests bound. Seeds
-        that choose for each other (each the best of the others) would be: 12 times in 100, always.
+        good, the first is called better by mistake up to 6 times in 100: tests/reports/test_comparison.py simulates it.
+        Were each seed to have the best setting of the others, an arm's errors would depend on each other, and equal
+        arms be told apart too often.
         """
         settings = self._cells.get((arm, budget), {})
         if not settings:
