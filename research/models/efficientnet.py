@@ -15,11 +15,13 @@ norm_epsilon=1e-5`; torchvision's b5 to b7 have the release's epsilon.
 
 import dataclasses
 import functools
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from research.errors import UserError
 from research.models import Published, Variant
 from research.nn.conv import HE_FAN_OUT, Conv, Dtype
 from research.nn.inverted_residual import (
@@ -50,6 +52,7 @@ STAGES = (
     InvertedStage(4, 192, 2, kernel=5),
     InvertedStage(1, 320, 1, kernel=3),
 )
+ALL_STAGES = tuple(range(1, len(STAGES) + 1))
 FINAL_WIDTH = 1280
 TABLE_2 = "Tan and Le 2019 (v5), table 2, single crop"
 
@@ -101,6 +104,7 @@ def efficientnet(
     depth_multiplier: Positive = 1.0,
     channel_divisor: Count = 8,
     stem: SmallImageStem = "imagenet",
+    keep_stages: tuple[int, ...] = ALL_STAGES,
     excite: Fraction = 0.25,
     dropout: Fraction | None = None,
     stochastic_depth: Fraction = 0.2,
@@ -113,6 +117,7 @@ def efficientnet(
 ) -> Trunk:
     """B0 scaled by `scaling`, then by the multipliers; a `dropout` of None is `scaling`'s.
 
+    `keep_stages`: which of the seven stages, by number from 1, for smaller networks than the paper has.
     `excite` is how many of a block's input channels it squeezes to; 0 leaves squeeze-and-excitation out. `lite`: the
     stem, the head and the depth of the first and last stage are B0's.
     """
@@ -120,12 +125,15 @@ def efficientnet(
     if lite:
         ends = {0: STAGES[0].blocks, len(STAGES) - 1: STAGES[-1].blocks}
         rows = tuple(dataclasses.replace(row, blocks=ends.get(index, row.blocks)) for index, row in enumerate(rows))
-    stages = scale(rows, width=width_multiplier, depth=depth_multiplier, divisor=channel_divisor)
+    if not keep_stages or not set(keep_stages) <= set(ALL_STAGES):
+        raise UserError(f"keep_stages is {keep_stages!r}; expected numbers from 1 to {len(STAGES)}, one at least")
+    kept = [row for number, row in enumerate(rows, 1) if number in keep_stages]
+    stages = for_stem(scale(kept, width=width_multiplier, depth=depth_multiplier, divisor=channel_divisor), stem)
     outer = (scale_width(width, 1.0 if lite else scaling.width) for width in (STEM_WIDTH, FINAL_WIDTH))
     stem_width, final_width = (scale_width(width, width_multiplier, channel_divisor) for width in outer)
     return Trunk(
         stem_width=stem_width,
-        stages=for_stem(stages, stem),
+        stages=stages,
         num_classes=num_classes,
         block=fixed(
             InvertedResidual,
@@ -139,7 +147,7 @@ def efficientnet(
         conv=padded(conv, padding),
         norm=fixed(norm, epsilon=norm_epsilon),
         act=act,
-        minimum=TOTAL_STRIDE[stem],
+        minimum=math.prod(row.stride for row in stages) * (2 if stem == "imagenet" else 1),
         stochastic_depth=stochastic_depth,
         drop_first=False,
         dtype=dtype,

@@ -48,7 +48,9 @@ def for_stem(stages: tuple[RowType, ...], stem: SmallImageStem) -> tuple[RowType
     """The rows behind a stem: the first that strides does not for small images, as the stem does not."""
     if stem == "imagenet":
         return stages
-    first = next(index for index, stage in enumerate(stages) if stage.stride != 1)
+    first = next((index for index, stage in enumerate(stages) if stage.stride != 1), None)
+    if first is None:
+        return stages
     return (*stages[:first], dataclasses.replace(stages[first], stride=1), *stages[first + 1 :])
 
 

@@ -3,14 +3,13 @@
     found = match.solve(lambda m: replace(config, **{"model.width_multiplier": m}), target, macs, low=0.5, high=2)
 
 Cost is counted exactly, after channels and blocks have been rounded; `totals.Counter` does it quickly, and what was
-found is counted once more as a whole. Where whole
-blocks or pixels are too coarse to land on the target, the channels may be trimmed by up to `TRIM`; what cannot land
-carries its distance and a reason.
+found is counted once more as a whole. Where whole blocks or pixels are too coarse to land on the target, the channels
+may be trimmed by up to `TRIM`, of every member near enough; what cannot land carries its distance and a reason.
 """
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from research.config import Config
@@ -21,6 +20,7 @@ TRIM = 0.05  # of the channels, either way: the most that is trimmed where the f
 _CLOSE = TOLERANCE / 4  # of the target: near enough to stop
 _FINE = 1e-3  # relative width of a bracket of multipliers below which nothing is left to find
 _TRIES = 40
+_MEMBERS = 30  # half percents of the multiplier, either way, whose members are trimmed
 
 Family = Callable[[float], Config]
 Cost = Callable[[Config], int]
@@ -87,6 +87,8 @@ def solve(
             found = min(
                 [found, *(Match(c, target, reached, at, width) for width, c, reached in trimmed)], key=_distance
             )
+        if abs(found.off) > TOLERANCE:
+            found = min(found, *_trimmed(family, target, cost, low, high, ends[0][0], trim), key=_distance)
     if confirm is not None and (whole := confirm(found.config)) != found.reached:
         raise RuntimeError(f"cost of {found.config.model} is {found.reached} by parts and {whole} as a whole")
     return found if abs(found.off) <= TOLERANCE else _explained(found, low, high, trim is not None)
@@ -118,6 +120,38 @@ def _explained(found: Match, low: float, high: float, trimmed: bool) -> Match:
         )
     reason = f"{found.off:+.1%} off the target: {why}"
     return Match(found.config, found.target, found.reached, found.multiplier, found.trim, reason)
+
+
+def _trimmed(
+    family: Family,
+    target: int,
+    cost: Cost,
+    low: float,
+    high: float,
+    at: float,
+    trim: Callable[[Config, float], Config],
+) -> Iterator[Match]:
+    """Members at every half percent of the multiplier from `at` on, at every half percent of trim; nearest first.
+
+    As far as a trim can reach the target from, and until one is within `TOLERANCE`: what whole blocks, channels and
+    pixels make of a multiplier and a trim follows no order that could be searched.
+    """
+    widths = [1 + sign * n * TRIM / 10 for n in range(1, 11) for sign in (1, -1)]
+    reach = (1 + TRIM) ** 2 * (1 + TOLERANCE) * 1.02  # cost is about the square of the width
+    seen: set[Config] = set()
+    for n in range(_MEMBERS):
+        for multiplier in dict.fromkeys((at * 1.005**n, at * 1.005**-n)):
+            short = float(f"{multiplier:.6g}")
+            if not low <= short <= high or (config := family(short)) in seen:
+                continue
+            seen.add(config)
+            if not 1 / reach <= cost(config) / target <= reach:
+                continue
+            for width in widths:
+                cut = trim(config, width)
+                yield (found := Match(cut, target, cost(cut), short, width))
+                if abs(found.off) <= TOLERANCE:
+                    return
 
 
 def _around(

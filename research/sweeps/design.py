@@ -84,6 +84,7 @@ class Search:
     def __init__(self, study: str | Path | None = None) -> None:
         self.found: dict[str, dict[str, float]] = {}  # by what was asked: multiplier, trim, reached
         self._kept: dict[str, dict[str, float]] = {}
+        self._first: dict[tuple[Any, Config], Config] = {}  # by network, and by what else a config says
         if study is not None and (file := Path(study).with_suffix(SOLVED)).exists():
             self._kept = json.loads(file.read_text())
 
@@ -100,9 +101,11 @@ class Search:
     def grown(self, config: Config, by: "Rule", times: float, target: int, *, resolution: float) -> "Match":
         """`config` grown by a rule to `target` multiply-adds, about `times` its own; see `rules.scale`.
 
-        Where whole blocks and pixels are too coarse, the channels are trimmed.
+        Where whole blocks and pixels are too coarse, the channels are trimmed. Where rounding makes the same network of
+        it as of a config that was grown before, that config is returned: arms that are one network share their runs.
         """
         from research.scaling import rules
+        from research.sweeps import predict
 
         def trimmed(config: Config, width: float) -> Config:
             own = config.model.options.get(WIDTH, 1.0)
@@ -113,7 +116,10 @@ class Search:
             return rules.scale(config, by, factor, resolution=resolution)
 
         how = f"depth {by.depth:.6g} width {by.width:.6g} resolution {by.resolution:.6g} from {resolution}"
-        return self._solved(how, config, member, target, low=1, high=times * 4, start=times, trim=trimmed)
+        solved = self._solved(how, config, member, target, low=1, high=times * 4, start=times, trim=trimmed)
+        network = predict.network(solved.config, predict.known_data(solved.config))
+        alike = network, dataclasses.replace(solved.config, model=config.model)
+        return dataclasses.replace(solved, config=self._first.setdefault(alike, solved.config))
 
     def _solved(
         self, how: str, config: Config, family: "Callable[[float], Config]", target: int, **given: Any

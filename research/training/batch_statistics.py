@@ -82,5 +82,6 @@ def _second_moments(batch_stats: PyTree, sign: float) -> PyTree:
         return batch_stats
     new = {key: _second_moments(value, sign) for key, value in batch_stats.items()}
     if {"mean", "var"} <= new.keys() and not isinstance(new["var"], dict):
-        new["var"] = jnp.maximum(new["var"] + sign * jnp.square(new["mean"]), 0.0)
+        # operators that NumPy's arrays have too: on the host, JAX would compile one program for each shape
+        new["var"] = (new["var"] + sign * new["mean"] * new["mean"]).clip(min=0)
     return new

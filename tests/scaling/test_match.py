@@ -66,6 +66,26 @@ def test_every_rule_lands_within_a_percent_with_a_trim_of_five(name: str) -> Non
     assert abs(found.trim - 1) <= match.TRIM + 1e-9
 
 
+def test_a_member_further_off_is_trimmed_where_those_beside_the_target_cannot_be() -> None:
+    """Whole channels: 10 and 11 blocks jump over the target when they are trimmed, 12 blocks meet it."""
+    prices = {10: (900, 1000, 1200), 11: (900, 1100, 1300), 12: (1052, 1180, 1400)}
+
+    def family(multiplier: float) -> Config:
+        return replace(Config(), seed=min(12, max(10, round(multiplier))))
+
+    def trim(config: Config, width: float) -> Config:
+        return replace(config, **{"model.width_multiplier": width})
+
+    def price(config: Config) -> int:
+        width = config.model.options.get("width_multiplier", 1.0)
+        narrow, plain, wide = prices[config.seed]
+        return narrow if width <= 0.96 else wide if width >= 1.04 else plain
+
+    found = match.solve(family, 1050, price, low=9, high=13, trim=trim)
+    assert (found.reached, found.config.seed, found.reason) == (1052, 12, "")
+    assert 1 - match.TRIM <= found.trim <= 0.96
+
+
 def test_what_cannot_land_says_how_near_it_came_and_why() -> None:
     """Depth alone moves in whole blocks: one to three of them cannot be 2.5 times as dear."""
     prices = {1: 1000, 2: 2000, 3: 3000}
