@@ -46,7 +46,7 @@ lint: install
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 test-device: install
 	@env -u JAX_PLATFORMS $(BIN)/python -c 'import sys, jax; print("laws on", jax.devices()); \

@@ -261,7 +261,7 @@ def _dry_run(planned: "Sequence[Planned]", as_json: bool) -> None:
     from research.sweeps import predict
 
     rows = predict.rows(planned)
-    print(json.dumps(rows, indent=2) if as_json else dry_run.table(rows))
+    print(json.dumps(rows, indent=2) if as_json else dry_run.table(rows, planned))
 
 
 def report(words: argparse.Namespace, rest: list[str]) -> None:

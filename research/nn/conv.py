@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from research.errors import UserError
+from research.nn import initial
 from research.nn.convolution import Geometry, convolution
 from research.nn.sums import at_positions
 
@@ -64,7 +65,8 @@ class Conv(nn.Module):
     def __call__(self, x: Float[Array, "b *space c"]) -> Float[Array, "b *out features"]:
         """The convolved input."""
         size = spread(self.kernel, x.ndim - 2)
-        kernel = self.param("kernel", self.kernel_init, (*size, x.shape[-1] // self.groups, self.features), jnp.float32)
+        shape = (*size, x.shape[-1] // self.groups, self.features)
+        kernel = self.param("kernel", initial.values(self.kernel_init), shape, jnp.float32)
         arguments = (self.stride, self.padding, self.groups, self.dilation)
         y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), *arguments)
         if self.use_bias:

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from research.nn import initial
 from research.nn.conv import Dtype
 from research.nn.layers import LECUN, Activation
 from research.nn.pooling import global_average_pool
@@ -34,6 +35,6 @@ class SqueezeExcite(nn.Module):
         """The weighted maps."""
         channels = x.shape[-1]
         squeezed = global_average_pool(x)
-        dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
+        dense = functools.partial(nn.Dense, kernel_init=initial.values(self.kernel_init), dtype=self.dtype)
         weights = self.gate(dense(channels, name="expand")(self.act(dense(self.reduced, name="reduce")(squeezed))))
         return x * weights.astype(x.dtype).reshape((x.shape[0],) + (1,) * (x.ndim - 2) + (channels,))

@@ -1,4 +1,4 @@
-"""What `--dry-run` prints: the runs of a plan with their predicted cost, and what a study of them could tell."""
+"""What `--dry-run` prints: the runs of a plan with predicted cost, and what a study of them could tell."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -7,26 +7,36 @@ from typing import TYPE_CHECKING, Any
 from research.reports import comparison
 
 if TYPE_CHECKING:
+    from research.config import Config
     from research.reports.document import Document
     from research.sweeps.plan import Planned
     from research.sweeps.results import Result
 
 COLUMNS = 80
+_WIDE = 30  # a longer name has a line of its own
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """A line for each of `predict.rows`, why arms are off their targets, and the sum."""
-    wide = max(30, *(len(row["run"]) for row in rows))
-    lines = [f"{'run':<{wide}} {'params':>11} {'macs':>14} {'activations':>12} {'seconds':>8}"]
-    for row in rows:
+def table(rows: Sequence[dict[str, Any]], planned: "Sequence[Planned]") -> str:
+    """A line for each of `predict.rows(planned)`, why arms are off their targets, and the sum.
+
+    A run that is another one too (the same config under another arm's name) is trained once and said so.
+    """
+    lines = [f"{'run':<{_WIDE}} {'params':>11} {'macs':>14} {'activations':>12} {'seconds':>8}"]
+    first: dict[Config, dict[str, Any]] = {}
+    for row, of_row in zip(rows, planned, strict=True):
+        label, same = row["run"], first.setdefault(of_row.config, row)
         seconds = "unknown" if row["predicted_seconds"] is None else f"{row['predicted_seconds']:.0f}"
         numbers = f"{row['params']:>11,} {row['macs']:>14,} {row['activations']:>12,} {seconds:>8}"
-        lines.append(f"{row['run']:<{wide}} {numbers}")
+        shown = numbers if same is row else f" is {same['run']}"
+        lines += [f"{label:<{_WIDE}} {shown}"] if len(label) <= _WIDE else [label, f"{'':<{_WIDE}} {shown}"]
     off = (row for row in rows if row["reason"])
-    lines += dict.fromkeys(f"{row['arm']}/{row['budget'].partition(',')[0]}: {row['reason']}" for row in off)
-    known = [row["predicted_seconds"] for row in rows if row["predicted_seconds"] is not None]
-    rest = "" if len(known) == len(rows) else f" and {len(rows) - len(known)} of unknown length"
-    return "\n".join([*lines, f"{len(rows)} runs, {sum(known):.0f} s predicted, compilation not counted{rest}"])
+    reasons = dict.fromkeys(f"{row['arm']}/{row['budget'].partition(',')[0]}: {row['reason']}" for row in off)
+    lines += (textwrap.fill(reason, COLUMNS, subsequent_indent="  ") for reason in reasons)
+    known = [row["predicted_seconds"] for row in first.values() if row["predicted_seconds"] is not None]
+    rest = "" if len(known) == len(first) else f" and {len(first) - len(known)} of unknown length"
+    shared = "" if len(first) == len(rows) else f", {len(rows) - len(first)} the same as another"
+    total = f"{len(rows)} runs{shared}, {sum(known):.0f} s predicted, compilation not counted{rest}"
+    return "\n".join([*lines, textwrap.fill(total, COLUMNS)])
 
 
 def power(

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from research.nn import initial
 from research.scaling.events import Path, Value
 from research.scaling.field import Field
 from research.scaling.layers import Layer, Leaf, assemble
@@ -84,7 +85,8 @@ def count(model: nn.Module, input_shape: Iterable[int], **call_kwargs: Any) -> C
     shape = tuple(int(n) for n in input_shape)
     if "train" in inspect.signature(type(model).__call__).parameters:
         call_kwargs.setdefault("train", False)
-    leaves, jaxpr, outputs, called = _trace(model, shape, call_kwargs)
+    with initial.shapes_only():
+        leaves, jaxpr, outputs, called = _trace(model, shape, call_kwargs)
     parents = {path[:n] for path in called for n in range(len(path))}
     norms = {path: _words(kind.__name__) for path, kind in called.items() if _is_norm(kind) and path not in parents}
     origin = Field.of_input(shape)

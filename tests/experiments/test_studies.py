@@ -16,7 +16,12 @@ from research.sweeps import plan, predict
 from research.sweeps.plan import Planned
 from research.sweeps.results import Result
 
-EVERY = [(name, scale) for name in experiments.names() for scale in experiments.load(name).SCALES]
+# Tests of one plan run in one process, which makes it once: planning a full scale takes a minute.
+EVERY = [
+    pytest.param(name, scale, marks=pytest.mark.xdist_group(f"{name}_{scale}"))
+    for name in experiments.names()
+    for scale in experiments.load(name).SCALES
+]
 
 
 def waiting(planned: Planned) -> Result:
