@@ -13,7 +13,6 @@ from research.scaling import rules
 from research.sweeps import predict
 from research.sweeps.results import Result
 
-
 # Beside the other tests of these plans: see tests/experiments/test_studies.py.
 EVERY = [
     pytest.param(scale, within, marks=pytest.mark.xdist_group(f"compound_scaling_{scale}"))
