@@ -56,6 +56,25 @@ def test_mobilenets_of_ordinary_convolutions_shallow_and_thin(name, options, mac
     assert (cost(name, 224, **options).macs, cost(name, 224, **options).params) == (macs, params)
 
 
+def test_an_efficientnet_of_some_stages_has_their_rows_and_strides_as_often() -> None:
+    whole, part = (models.create("efficientnet_b0", **o) for o in ({}, {"keep_stages": (2, 3, 5)}))
+    assert part.stages == tuple(whole.stages[number - 1] for number in (2, 3, 5))
+    assert (whole.minimum, part.minimum) == (32, 8)
+    assert features("efficientnet_b0", 64, keep_stages=(2, 3, 5)) == [(16, 16, 24), (8, 8, 40), (8, 8, 112)]
+    # For small images neither the stem strides nor the first stage that would.
+    small = {"stem": "cifar", "keep_stages": (2, 3, 5)}
+    assert features("efficientnet_b0", 16, **small) == [(16, 16, 24), (8, 8, 40), (8, 8, 112)]
+    assert models.create("efficientnet_b0", **small).minimum == 2
+    assert models.create("efficientnet_b0", stem="cifar", keep_stages=(1, 5)).minimum == 1
+    assert models.create("efficientnet_b0", stem="cifar").minimum == 8
+
+
+@pytest.mark.parametrize("stages", [(), (0, 1), (8,), (2, 9)])
+def test_stages_that_efficientnet_does_not_have_are_refused(stages) -> None:
+    with pytest.raises(UserError, match="expected numbers from 1 to 7, one at least"):
+        models.create("efficientnet_b0", keep_stages=stages)
+
+
 def test_expansion_is_that_of_every_row_of_mobilenet_v2_but_the_first():
     rows = models.create("mobilenet_v2", expansion=3.0).stages
     assert [row.expansion for row in rows] == [1] + [3.0] * 6
