@@ -123,7 +123,7 @@ def difference_tables(judged: Judged, name: str = "") -> list[Table]:
 
 
 def states(results: "Sequence[Result]") -> str:
-    """How many runs have ended how, and what that means for the numbers; two paragraphs at most."""
+    """How many runs have ended how, and what that means for the numbers."""
     found = ", ".join(f"{n} {state}" for state, n in count(results).items() if n) or "none planned"
     text = f"""Runs: {found}. Only finished runs have an error; the others are listed, and pairs they break are left
         out of the differences. Error is measured at the end of the run, on the whole test set and, without
@@ -133,7 +133,18 @@ def states(results: "Sequence[Result]") -> str:
         text += (
             f"\n\nResults of older code were accepted (`--accept-code`): {', '.join(f'`{code}`' for code in older)}."
         )
+    shared = _shared(results)
+    if shared:
+        text += f"\n\nArms that are one network share its runs: {'; '.join(shared)}."
     return text
+
+
+def _shared(results: "Sequence[Result]") -> list[str]:
+    """Arms and budgets that the same runs belong to, a text for each network that has several."""
+    names: dict[str, dict[str, None]] = {}
+    for r in results:
+        names.setdefault(r.id, {})[f"{r.arm} {budget(r)}"] = None
+    return list(dict.fromkeys(" = ".join(of_run) for of_run in names.values() if len(of_run) > 1))
 
 
 def table(

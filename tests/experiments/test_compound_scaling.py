@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from experiments import compound_scaling as study
+from research.config import Config
 from research.scaling import rules
 from research.sweeps import predict
 from research.sweeps.results import Result
@@ -26,7 +27,9 @@ def rows(scale: str) -> list[dict[str, Any]]:
 
 
 def waiting() -> list[Result]:
-    return [Result(p.label, p.arm, p.budget, p.seed, "", "waiting") for p in study.runs("smoke")]
+    ids: dict[Config, str] = {}
+    planned = study.runs("smoke")
+    return [Result(ids.setdefault(p.config, p.label), p.arm, p.budget, p.seed, p.label, "waiting") for p in planned]
 
 
 def finished(errors: dict[str, float]) -> list[Result]:
@@ -86,5 +89,6 @@ def test_the_report_names_the_search_its_rules_and_the_best() -> None:
     document = study.report(finished({"search_1_1.3": 0.1, "search_1.18_1.09": 0.2, "width": 0.3}))
     sections = {section.title: section for section in document.sections}
     assert "alpha 1, beta 1.3, gamma 1.04" in sections["The search for coefficients"].text
+    assert "search_1_1.3 x1.83 = width x1.83" in sections["Error against growth"].text
     answers = {verdict.claim: verdict.verdict for verdict in document.verdicts}
     assert set(answers) == {"width against efficientnet, 4.008 times the cost: test error"}
