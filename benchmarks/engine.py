@@ -60,7 +60,7 @@ def main() -> None:
     words = parser.parse_args()
     backend.set_up()
     from research import reports
-    from research.training import loop, population, programs
+    from research.training import loop, population, programs, state
 
     trained: list[Interval] = []
     compiled: list[Interval] = []
@@ -68,8 +68,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         for owner, name in ((loop, "train"), (population, "train")):
             stack.enter_context(noted(owner, name, trained))
-        for name in ("compile_train", "compile_members"):
-            stack.enter_context(noted(programs, name, compiled))
+        for owner, name in ((programs, "compile_train"), (programs, "compile_members"), (state, "compile_init")):
+            stack.enter_context(noted(owner, name, compiled))
         began = time.monotonic()
         planned = tuple(module.runs(words.scale))
         plan.select(planned, words.filter)

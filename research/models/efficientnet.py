@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from research.errors import UserError
 from research.models import Published, Variant
-from research.nn.conv import HE_FAN_OUT, Conv, Dtype
+from research.nn.conv import HE_FAN_OUT, Conv, Dtype, spread
 from research.nn.inverted_residual import (
     DEPTHWISE_INIT,
     HEAD_INIT,
@@ -147,7 +147,7 @@ def efficientnet(
         conv=padded(conv, padding),
         norm=fixed(norm, epsilon=norm_epsilon),
         act=act,
-        minimum=math.prod(row.stride for row in stages) * (2 if stem == "imagenet" else 1),
+        minimum=math.prod(max(spread(row.stride, 2)) for row in stages) * (2 if stem == "imagenet" else 1),
         stochastic_depth=stochastic_depth,
         drop_first=False,
         dtype=dtype,

@@ -15,7 +15,7 @@ from research.scaling.rules import Rule
 if TYPE_CHECKING:
     from research.sweeps.results import Result
 
-Growth = Callable[["Result"], int]  # of multiply-adds, relative to the base
+Growth = Callable[["Result"], float]  # of multiply-adds, relative to the base
 ABOUT_LAWS = """Error = a s^-b + c, s the growth of multiply-adds, by least squares over all runs of an arm, the base
     among them; 95% intervals by bootstrap over seeds. Lack of fit: p of an F-test against free means (small: it is no
     such law). Held out: what the smaller scales foretell of the largest."""
