@@ -34,15 +34,15 @@ def _error(result: "Result", metric: str) -> float:
     return comparison.error(result, arms.METRICS[metric])
 
 
-def _by_growth(results: "Sequence[Result]", growth: Growth) -> "dict[str, dict[int, list[Result]]]":
-    found: dict[str, dict[int, list[Result]]] = {}
+def _by_growth(results: "Sequence[Result]", growth: Growth) -> "dict[str, dict[float, list[Result]]]":
+    found: dict[str, dict[float, list[Result]]] = {}
     for result in tables.finished(results):
         found.setdefault(result.arm, {}).setdefault(growth(result), []).append(result)
     return found
 
 
 def ranks(results: "Sequence[Result]", growth: Growth, metric: str) -> list[Table]:
-    """Arms by their mean error at each growth, 1 the best; none while nothing has finished."""
+    """Arms by their mean error at each growth, 1 the best, equals alike; none while nothing has finished."""
     cells = _by_growth(results, growth)
     scales = sorted({times for by_growth in cells.values() for times in by_growth})
     means = {
@@ -53,7 +53,10 @@ def ranks(results: "Sequence[Result]", growth: Growth, metric: str) -> list[Tabl
         }
         for times in scales
     }
-    placed = {times: {arm: n for n, arm in enumerate(sorted(m, key=m.__getitem__), 1)} for times, m in means.items()}
+    placed = {
+        times: {arm: 1 + sum(other < error for other in errors.values()) for arm, error in errors.items()}
+        for times, errors in means.items()
+    }
     rows = []
     for arm, by_growth in cells.items():
         row: dict[str, Any] = {"arm": arm}
