@@ -16,8 +16,8 @@ error, each arm at its best setting) is one more rule, `found`, and its runs fol
 
 smoke  digits, growth about 2 and 4, two rules, a search of two, three seeds.
 small  Fashion-MNIST: 2,500 examples, from 8 pixels on, growth about 2, 4 and 8, all nine rules, a search of nine, three
-       seeds, two learning rates. The base is three stages of EfficientNet-Lite0's (no squeeze-and-excitation, ReLU6:
-       half the time to compile). A micro regime: networks of few channels, trained for six epochs.
+       seeds, two learning rates. The base is three stages of EfficientNet-Lite0 (no squeeze-and-excitation, ReLU6),
+       which compile sooner. A micro regime: networks of few channels, trained for six epochs.
 full   CIFAR-10, growth about 2 to 64 from 16 pixels on, all rules, a search of nine, five seeds, 200 epochs. Images of
        more than 32 pixels are enlarged: what resolution then gives is the receptive field of a layer, not detail.
 
