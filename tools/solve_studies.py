@@ -4,9 +4,10 @@
     python tools/solve_studies.py [--anew] [STUDY ...]
 
 Each `experiments/STUDY.solved.json` has, for every network that was to cost what another does, the multiplier, the trim
-of its channels and the multiply-adds it came to. A plan counts each again before it uses it, and searches where a
-network has changed: this file is for plans to be quick. What is kept already and still holds is kept; `--anew` searches
-for all of it, which takes minutes.
+of its channels and the multiply-adds it came to; and what every network of the study costs, with a digest of the code
+that counted it. This file is for plans to be quick: where that code has changed, a plan counts again, and searches
+where a network has changed. What is kept already and still holds is kept; `--anew` searches for all of it, which takes
+minutes.
 """
 
 import argparse
@@ -27,12 +28,11 @@ def main(names: list[str], anew: bool) -> None:
         file = Path(study.__file__ or "").with_suffix(design.SOLVED)
         if anew:
             file.unlink(missing_ok=True)
-        for scale in study.SCALES:
-            study.runs(scale)
-        found = design.search(str(study.__file__)).found
-        if found:
-            file.write_text(json.dumps(dict(sorted(found.items())), indent=1) + "\n")
-            print(f"{file.name}: {len(found)}")
+        planned = [run for scale in study.SCALES for run in study.runs(scale)]
+        search = design.search(str(study.__file__))
+        if search.found:
+            file.write_text(json.dumps(search.kept(planned), indent=1, sort_keys=True) + "\n")
+            print(f"{file.name}: {len(search.found)}")
 
 
 if __name__ == "__main__":

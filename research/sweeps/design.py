@@ -76,9 +76,10 @@ SOLVED = ".solved.json"  # suffix of the file beside a study
 
 
 class Search:
-    """Searches for equal cost. What they found is kept beside a study's file, and counted again before it is used.
+    """Searches for equal cost. What they found is kept beside a study's file, with the counts of its networks.
 
-    `study`: that file; None: nothing is kept. A search that is not among them is made when it is asked for.
+    `study`: that file; None: nothing is kept. A search that is not among them is made when it is asked for. Counts hold
+    for the code that made them: where it has changed, what was found is counted again before it is used.
     """
 
     def __init__(self, study: str | Path | None = None) -> None:
@@ -86,7 +87,27 @@ class Search:
         self._kept: dict[str, dict[str, float]] = {}
         self._first: dict[tuple[Any, Config], Config] = {}  # by network, and by what else a config says
         if study is not None and (file := Path(study).with_suffix(SOLVED)).exists():
-            self._kept = json.loads(file.read_text())
+            kept = json.loads(file.read_text())
+            self._kept = kept["searches"]
+            if kept["code"] == _counting_code(kept["models"]):
+                from research.sweeps import predict
+
+                predict.counted_before(kept["counts"])
+
+    def kept(self, planned: Iterable[Planned]) -> dict[str, Any]:
+        """What the file beside the study is to have: the searches made, and the counts of all its networks."""
+        from research.sweeps import predict
+
+        configs = {predict.network_digest(p.config): p.config for p in planned}
+        models = sorted({config.model.name for config in configs.values()})
+        return {
+            "code": _counting_code(models),
+            "models": models,
+            "counts": {
+                name: dict(predict.counts(config, predict.known_data(config))) for name, config in configs.items()
+            },
+            "searches": self.found,
+        }
 
     def twin(self, config: Config, target: int) -> "Match":
         """`config` at the width at which it has `target` multiply-adds, channels rounded to 1; see `match.solve`."""
@@ -136,6 +157,16 @@ class Search:
         )
         self.found[key] = {"multiplier": solved.multiplier, "trim": solved.trim, "reached": solved.reached}
         return solved
+
+
+def _counting_code(models: Iterable[str]) -> str:
+    """Digest of the code that counts these networks; "" where one of them is no longer known."""
+    from research.sweeps import identity
+
+    try:
+        return identity.counting_digest(models)
+    except UserError:
+        return ""
 
 
 @functools.cache

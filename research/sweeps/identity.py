@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from research import catalogue
@@ -20,6 +21,7 @@ from research.config import digest as digest_of_config
 from research.errors import unknown
 
 PROJECT = Path(__file__).resolve().parents[2]
+COUNTER = "research.scaling.totals"
 ENTRIES = ("research.training.loop", "research.training.population")
 
 
@@ -67,6 +69,17 @@ def _code_digest(model: str, task: str, loss: str, transfer: bool) -> str:
     return files_digest(_files(model, task, loss, transfer, PROJECT))
 
 
+def counting_digest(models: Iterable[str]) -> str:
+    """Digest (hex) of what decides how these networks of the catalogue are counted: code, versions of JAX and Flax.
+
+    Raises `UserError` for a model the catalogue does not know.
+    """
+    names = [COUNTER, *map(_model_module, models)]
+    files = _reached([file for name in names for file in _locate(name, [PROJECT])], [PROJECT], PROJECT)
+    versions = (f"{package} {metadata.version(package)}" for package in ("jax", "flax"))
+    return hashlib.sha256("\n".join([files_digest(files), *versions]).encode()).hexdigest()
+
+
 def files_digest(files: Iterable[Path], *, root: Path = PROJECT) -> str:
     """One sha256 (hex) over the syntax trees of `files` and their paths below `root`, and no other location.
 
@@ -97,7 +110,12 @@ def _files(model: str, task: str, loss: str, transfer: bool, root: Path) -> set[
             chosen.append(family.replace("research.models.", "research.pretrained.references."))
     if not catalogue.is_path(loss):
         chosen.append(f"research.losses.{loss}")
-    waiting = [*own, *(file for name in chosen for file in _locate(name, roots))]
+    return _reached([*own, *(file for name in chosen for file in _locate(name, roots))], roots, root)
+
+
+def _reached(first: Iterable[Path], roots: Iterable[Path], root: Path) -> set[Path]:
+    """These files and all that they import."""
+    waiting = list(first)
     found: set[Path] = set()
     followed: set[str] = set()
     while waiting:

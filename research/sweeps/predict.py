@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from research.config import Config, DataConfig
+from research.config import Config, DataConfig, digest
 from research.errors import UserError
 from research.sweeps.plan import Planned
 
@@ -108,16 +108,31 @@ def _is_here(name: str) -> bool:
     return True
 
 
+_counted: dict[str, Mapping[str, int]] = {}
+
+
+def network_digest(config: Config) -> str:
+    """Digest of what `counts` depends on."""
+    return digest(Config(model=config.model, data=config.data, transfer=config.transfer))[:16]
+
+
+def counted_before(counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Take these counts, by `network_digest`: what the same code has counted need not be counted again."""
+    _counted.update(counts)
+
+
 @functools.lru_cache(maxsize=4096)  # a plan asks for the same networks more than once, and tracing one takes seconds
 def counts(config: Config, data: Data) -> Mapping[str, int]:
     """Exact macs, params and activations of the network for one example. Raises `UserError`.
 
-    Networks of the catalogue are counted by parts, a user's own as a whole.
+    Networks of the catalogue are counted by parts, a user's own as a whole; those that were counted before are known.
     """
     from research import catalogue
     from research.scaling import complexity
 
     model, shape = network(config, data), (1, *data.shape)
+    if (before := _counted.get(network_digest(config))) is not None:
+        return MappingProxyType(dict(before))
     cost = complexity.count(model, shape) if catalogue.is_path(config.model.name) else _counter().totals(model, shape)
     return MappingProxyType({"macs": cost.macs, "params": cost.params, "activations": cost.activations})
 

@@ -1,5 +1,6 @@
 """Laws of every study at every scale: what makes its comparisons fair, before anything is trained."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,8 +12,8 @@ import experiments
 from research.config import differences
 from research.errors import UserError
 from research.reports.document import Document
-from research.scaling import match
-from research.sweeps import plan, predict
+from research.scaling import complexity, match
+from research.sweeps import design, plan, predict
 from research.sweeps.plan import Planned
 from research.sweeps.results import Result
 
@@ -61,6 +62,20 @@ def test_an_arm_with_a_target_is_within_a_percent_of_it_or_says_why(name: str, s
         off = costs[p.arm, p.budget] / p.target_macs - 1
         assert (abs(off) <= match.TOLERANCE) != bool(p.reason), p.label
         assert not p.reason or p.reason.startswith(f"{off:+.1%} off the target: ")
+
+
+@pytest.mark.parametrize(("name", "scale"), EVERY)
+def test_what_is_kept_of_a_network_is_what_it_costs(name: str, scale: str) -> None:
+    """Of a few networks of every plan that has kept counts, layer by layer; `tools/solve_studies.py` makes them."""
+    file = Path(str(experiments.load(name).__file__)).with_suffix(design.SOLVED)
+    kept = json.loads(file.read_text())["counts"] if file.exists() else {}
+    configs = {predict.network_digest(p.config): p.config for p in experiments.load(name).runs(scale)}
+    assert not kept or configs.keys() <= kept.keys()
+    by_cost = sorted(configs.keys() & kept.keys(), key=lambda digest: kept[digest]["macs"])
+    for digest in by_cost[:: max(1, len(by_cost) // 4)]:
+        data = predict.known_data(configs[digest])
+        cost = complexity.count(predict.network(configs[digest], data), (1, *data.shape))
+        assert kept[digest] == {"macs": cost.macs, "params": cost.params, "activations": cost.activations}
 
 
 def _first(planned: Sequence[Planned]) -> list[Planned]:

@@ -1,4 +1,4 @@
-"""The tuning grid that every arm shares, and twins of equal cost: searched for, kept, counted again."""
+"""The tuning grid that every arm shares, and twins of equal cost: searched for, kept, counted again where code has changed."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from research.config import Config, replace
 from research.errors import UserError
 from research.scaling import match, rules
-from research.sweeps import design, plan, predict
+from research.sweeps import design, identity, plan, predict
 
 BASE = replace(
     Config(), **{"optimizer.learning_rate": 0.1, "optimizer.weight_decay": 1e-3, "probes.names": ("gradient_norms",)}
@@ -70,20 +70,57 @@ def test_what_has_grown_by_a_rule_keeps_to_it_but_for_rounding_and_a_trim():
     assert found.config.data.resolution == 14
 
 
-def test_what_was_found_is_kept_beside_the_study_and_counted_again(tmp_path, monkeypatch):
+def keep(file, search, planned, **changed):
+    file.write_text(json.dumps(search.kept(planned) | changed))
+
+
+def test_what_was_found_is_kept_beside_the_study_and_searched_for_again_where_it_does_not_hold(tmp_path, monkeypatch):
     target = 2 * predict.macs(SMALL)
     first = design.Search(tmp_path / "mine.py")
     found = first.twin(SMALL, target)
     ((key, solved),) = first.found.items()
     file = tmp_path / f"mine{design.SOLVED}"
-    file.write_text(json.dumps(first.found))
+    keep(file, first, [])
     asked = []
     macs = predict.macs
     monkeypatch.setattr(predict, "macs", lambda config: (asked.append(config), macs(config))[1])
     assert design.Search(tmp_path / "mine.py").twin(SMALL, target) == found
-    assert asked == [found.config], "one network is counted, and no search made"
+    assert asked == [found.config], "one network is asked for, and no search made"
     # A network that has come to cost something else, and another question, are searched for anew.
-    file.write_text(json.dumps({key: solved | {"reached": solved["reached"] + 1}}))
+    keep(file, first, [], searches={key: solved | {"reached": solved["reached"] + 1}})
     assert design.Search(tmp_path / "mine.py").twin(SMALL, target) == found
     assert abs(design.Search(tmp_path / "mine.py").twin(SMALL, 3 * target // 2).off) <= match.TOLERANCE
     assert len(asked) > 5
+
+
+def test_counts_are_kept_for_the_code_that_made_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(predict, "_counted", {})
+    config = replace(SMALL, **{"model.width": 11})  # that no other test counts
+    [planned] = design.planned("arm", "budget", config, seeds=[0])
+    first = design.Search(tmp_path / "mine.py")
+    file = tmp_path / f"mine{design.SOLVED}"
+    keep(file, first, [planned])
+    counts = json.loads(file.read_text())["counts"]
+    assert counts == {predict.network_digest(config): dict(predict.counts(config, predict.known_data(config)))}
+    told = {name: dict.fromkeys(of_network, 7) for name, of_network in counts.items()}
+
+    def macs_now():
+        predict.counts.cache_clear()
+        design.Search(tmp_path / "mine.py")
+        return predict.macs(config)
+
+    keep(file, first, [planned], counts=told, code="of another day")
+    assert macs_now() == counts[predict.network_digest(config)]["macs"]
+    keep(file, first, [planned], counts=told, models=["resnet8", "a_network_that_was_taken_out"])
+    assert macs_now() == counts[predict.network_digest(config)]["macs"]
+    keep(file, first, [planned], counts=told)
+    assert macs_now() == 7
+    predict.counts.cache_clear()
+
+
+def test_counting_is_of_the_code_of_the_networks_counted():
+    ours = identity.counting_digest(["resnet8"])
+    assert ours == identity.counting_digest(["resnet20", "resnet8"]), "one family, one file"
+    assert ours != identity.counting_digest(["resnet8", "vgg16"])
+    with pytest.raises(UserError, match="resnet"):
+        identity.counting_digest(["resnat"])

@@ -166,6 +166,7 @@ def test_each_of_the_three_parts_counts() -> None:
 
 
 @pytest.mark.parametrize("name", experiments.names())
-def test_every_run_of_a_smoke_study_has_its_own_identity(name: str) -> None:
+def test_every_config_of_a_smoke_study_has_its_own_identity(name: str) -> None:
     runs = experiments.load(name).runs("smoke")
-    assert len({identity.run_identity(run.config).id for run in runs}) == len(runs)
+    configs = {run.config for run in runs}
+    assert len({identity.run_identity(config).id for config in configs}) == len(configs)
