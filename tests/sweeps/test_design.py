@@ -1,4 +1,4 @@
-"""The tuning grid that every arm shares, and twins of equal cost: searched for, kept, counted again where code has changed."""
+"""The tuning grid that every arm shares, and twins of equal cost: searched for, kept, counted anew for new code."""
 
 import json
 
