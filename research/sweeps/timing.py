@@ -67,5 +67,6 @@ def _words(result: Result) -> list[str]:
     given += ["--channels", data.shape[-1], "--num-classes", config.model.num_classes or data.num_classes]
     given += ["--compute", config.precision.compute]
     for key, value in config.model.options.items():
-        given += [f"--{key.replace('_', '-')}", json.dumps(value) if isinstance(value, bool) else value]
+        several = value if isinstance(value, tuple) else (value,)
+        given += [f"--{key.replace('_', '-')}", *(json.dumps(v) if isinstance(v, bool) else v for v in several)]
     return [str(word) for word in given]
