@@ -2,14 +2,18 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import launch
-from research.config import Config, replace
+from research import overrides
+from research.config import Config, DataConfig, ModelConfig, replace, to_dict
 from research.errors import RunFailed, UserError
 from research.sweeps import plan, results, store, study, timing
+from research.sweeps.results import Result
 from research.sweeps.study import Study
+from research.values import Options
 
 BASE = replace(
     Config(),
@@ -56,3 +60,16 @@ def test_what_cannot_be_timed_is_said_and_what_was_stays(workdir: Path, tmp_path
     with pytest.raises(RunFailed, match=r"timing width=2/.*: it ended without a word"):
         timing.measure(workdir, ["false"], say=lambda line: None)
     store.write_timings(workdir, before)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("efficientnet_lite0", {"keep_stages": (2, 3), "width_multiplier": 0.5, "stem": "cifar", "dropout": 0.0}),
+        ("mobilenet_v1", {"shallow": True, "separable": False}),
+    ],
+)
+def test_options_of_every_kind_are_said_as_the_bench_reads_them(name: str, options: dict[str, Any]) -> None:
+    config = Config(model=ModelConfig(name, options=Options(options)), data=DataConfig("digits", resolution=8))
+    words = timing._words(Result("id", "arm", "budget", 0, "", "finished", config=to_dict(config)))
+    assert overrides.parse_fields(name, words[words.index("--compute") + 2 :]) == options
