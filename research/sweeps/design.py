@@ -89,7 +89,7 @@ class Search:
         if study is not None and (file := Path(study).with_suffix(SOLVED)).exists():
             kept = json.loads(file.read_text())
             self._kept = kept["searches"]
-            if kept["code"] == _counting_code(kept["models"]):
+            if kept["code"] is not None and kept["code"] == _counting_code(kept["models"]):
                 from research.sweeps import predict
 
                 predict.counted_before(kept["counts"])
@@ -159,14 +159,14 @@ class Search:
         return solved
 
 
-def _counting_code(models: Iterable[str]) -> str:
-    """Digest of the code that counts these networks; "" where one of them is no longer known."""
+def _counting_code(models: Iterable[str]) -> str | None:
+    """Digest of the code that counts these networks; None where the catalogue does not have one of them."""
     from research.sweeps import identity
 
     try:
         return identity.counting_digest(models)
     except UserError:
-        return ""
+        return None
 
 
 @functools.cache

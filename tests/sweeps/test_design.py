@@ -113,6 +113,9 @@ def test_counts_are_kept_for_the_code_that_made_them(tmp_path, monkeypatch):
     assert macs_now() == counts[predict.network_digest(config)]["macs"]
     keep(file, first, [planned], counts=told, models=["resnet8", "a_network_that_was_taken_out"])
     assert macs_now() == counts[predict.network_digest(config)]["macs"]
+    # What is not of the catalogue (a user's own file) has no digest here: it may have changed.
+    keep(file, first, [planned], counts=told, models=["mine.py:Net"], code=None)
+    assert macs_now() == counts[predict.network_digest(config)]["macs"]
     keep(file, first, [planned], counts=told)
     assert macs_now() == 7
     predict.counts.cache_clear()
