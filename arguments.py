@@ -132,8 +132,17 @@ def _runs(verb: argparse.ArgumentParser) -> None:
     """What every verb that launches many runs takes."""
     verb.add_argument("--workdir", metavar="DIR")
     verb.add_argument("--filter", metavar="GLOB", help="only runs whose label (arm/budget/seed) matches")
-    verb.add_argument("--executor", default="local", metavar="E")
-    verb.add_argument("--workers", type=int, metavar="N", help="runs at a time; default: as many as measured fastest")
+    verb.add_argument("--executor", default="local", metavar="E", help="local")
+    verb.add_argument(
+        "--workers", type=int, metavar="N", help="processes, each with its cores and chips; default: this process alone"
+    )
+    verb.add_argument("--threads", type=int, metavar="N", help="runs at a time in one process; default: as measured")
+    verb.add_argument("--cpus-per-run", type=int, metavar="N", help="cores of each worker; default: an equal share")
+    verb.add_argument("--chips-per-run", type=int, metavar="N", help="GPUs or TPU chips of each; default: as cores")
+    verb.add_argument("--retries", type=int, default=2, metavar="N", help="of a run whose worker died; default: 2")
+    verb.add_argument(
+        "--stall-timeout", type=float, default=3600, metavar="S", help="seconds without a step: hung; default: 3600"
+    )
     verb.add_argument(
         "--population", default="auto", metavar="N", help="runs in one step; default: auto, as many as measured fastest"
     )

@@ -237,12 +237,20 @@ def _launch(
     _check_workdir(words.workdir)
     _backend()
     from research.sweeps import study as engine
+    from research.sweeps.jobs import Resources
 
     outcomes = engine.launch(
         chosen,
         words.workdir,
         executor=words.executor,
-        workers=words.workers,
+        resources=Resources(
+            workers=words.workers,
+            threads=words.threads,
+            cpus=words.cpus_per_run,
+            chips=words.chips_per_run,
+            retries=words.retries,
+            stall=words.stall_timeout,
+        ),
         population=words.population,
         pattern=words.filter,
         accept_code=words.accept_code,

@@ -20,8 +20,8 @@ from research.sweeps import store
 
 ROOT = Path(__file__).resolve().parents[1]
 WAYS = {
-    "one shared executable": ["--population", "1", "--workers", "1"],
-    "as many at a time as cores": ["--population", "1", "--workers", str(len(os.sched_getaffinity(0)))],
+    "one shared executable": ["--population", "1", "--threads", "1"],
+    "as many at a time as cores": ["--population", "1", "--threads", str(len(os.sched_getaffinity(0)))],
     "a population": ["--population", "{runs}"],
     "by itself": [],
 }

@@ -79,6 +79,15 @@ def prepare() -> None:
 _set: dict[str, str] = {}  # what `prepare` set, which it may set again
 
 
+def environment() -> dict[str, str]:
+    """The environment as the user gave it, for a process that has other cores and prepares for itself."""
+    given = {key: value for key, value in os.environ.items() if _set.get(key) != value}
+    if "XLA_FLAGS" in _set and "XLA_FLAGS" not in given:
+        words = [word for word in _set["XLA_FLAGS"].split() if word.partition("=")[0] not in FLAGS]
+        given |= {"XLA_FLAGS": " ".join(words)} if words else {}
+    return given
+
+
 def _threads() -> str | None:
     """How many threads XLA's pool should have (it goes by `NPROC`); None: one for each core it sees, as it has anyway.
 
@@ -165,6 +174,14 @@ def keeps_programs() -> bool:
     values = jax.config.values
     enabled = bool(values["jax_compilation_cache_dir"]) and bool(values["jax_enable_compilation_cache"])
     return enabled and values["jax_persistent_cache_min_compile_time_secs"] < math.inf
+
+
+def keep_to_cpu() -> None:
+    """Let this process use no accelerator, where it has not begun to: JAX would take all of its memory."""
+    import jax
+
+    if not _started():
+        jax.config.update("jax_platforms", "cpu")
 
 
 def set_up() -> None:

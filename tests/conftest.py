@@ -3,6 +3,7 @@
 `CONVSCALE_TEST_DEVICE=1` (set by `make test-device`) runs them on the accelerator that is present instead.
 """
 
+import gc
 import importlib.util
 import os
 import shutil
@@ -50,6 +51,11 @@ else:
         os.environ.pop("NPROC", None)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Tracing makes millions of objects that stay: looking through them again and again took a tenth of the tests' time.
+gc.collect()
+gc.freeze()
+gc.set_threshold(100_000, 20, 100)
+
 # A first example may compile for seconds, so no deadline. CI draws the same examples on every run; a laptop explores.
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
@@ -85,6 +91,12 @@ NEEDS = {
     ),
 }
 DESELECTED = pytest.StashKey[dict[str, int]]()
+
+
+@pytest.fixture(autouse=True)
+def _annotations(request: pytest.FixtureRequest) -> None:
+    """Check annotations, but for tests marked `networks`: the shape laws check those of every network already."""
+    jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("networks") is not None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -389,7 +389,7 @@ def test_a_signal_stops_a_study_between_and_within_runs(tmp_path):
 
 def test_a_refused_sweep_leaves_nothing(capsys, tmp_path):
     workdir = tmp_path / "W"
-    for extra in (["--workers", "2"], ["--data.batch-size", "9999"]):
+    for extra in (["--threads", "2"], ["--data.batch-size", "9999"], ["--workers", "2", "--data.batch-size", "9999"]):
         words = ["sweep", "digits:resnet8", "--grid", "seed=0,1", *extra, "--workdir", str(workdir)]
         code, _, err = run(capsys, *words)
         assert (code, err.count("\n")) == (2, 1)

@@ -4,17 +4,16 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 from etils import epath
 
-from research import catalogue
-from research.config import Config
-from research.errors import unknown
-from research.sweeps import plan, results, store
+from research.sweeps import executors, plan, results, store, work
 from research.sweeps.identity import RunIdentity, run_identity
+from research.sweeps.jobs import Group, Job, Outcome, Resources
 from research.sweeps.plan import Planned
+from research.training import lease, record
 
 
 @dataclass(frozen=True)
@@ -32,51 +31,7 @@ class Study:
     axes: tuple[str, ...] = ()  # of a sweep: the swept config keys, in the order they were given
 
 
-@dataclass(frozen=True)
-class Group:
-    """Runs to be trained in one step: all that the study has put together, also those that are finished already."""
-
-    folder: epath.Path
-    runs: tuple[tuple[str, Config, epath.Path], ...]  # identity, config and folder of each
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run for an executor: train `config` into `folder`, with the others of its group where it has one."""
-
-    label: str
-    id: str
-    config: Config
-    folder: epath.Path
-    group: Group | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job: `finished` with its summary, or `failed` with the reason."""
-
-    job: Job
-    status: str
-    summary: Mapping[str, Any] = field(default_factory=dict)
-    reason: str = ""
-
-
-class Execute(Protocol):
-    """An executor: the function `execute` of a file in this folder. Yields each job's outcome as it ends, in any order.
-
-    A failing run is an outcome, not an exception; `workers` is how many runs at a time, None as many as is fastest.
-    """
-
-    def __call__(self, jobs: Sequence[Job], *, workers: int | None, progress: bool) -> Iterator[Outcome]:
-        """Run the jobs as the outcomes are asked for. Raises `UserError` at once for what it cannot serve."""
-
-
-def executors() -> dict[str, Execute]:
-    """Executors by name: the files of this folder that have a function `execute`."""
-    found = catalogue.modules(__package__ or "research.sweeps")
-    return {name: module.execute for name, module in found.items() if hasattr(module, "execute")}
-
-
+LOOKS = 2.0  # seconds between two looks at runs that another process holds
 FollowUp = Callable[[Sequence[results.Result]], Sequence[Planned]]
 
 
@@ -85,7 +40,7 @@ def launch(
     workdir: epath.PathLike,
     *,
     executor: str = "local",
-    workers: int | None = None,
+    resources: Resources = Resources(),
     population: str = "auto",
     pattern: str | None = None,
     accept_code: Iterable[str] = (),
@@ -97,22 +52,24 @@ def launch(
 
     `population`: how many runs that differ in seed and numbers alone train in one step (`grouping.groups`).
     `pattern` restricts it to matching labels, `accept_code` lets results of older code digests stand in, `say` gets
-    one line per run. Runs with the same identity are trained once. `follow_up`: the runs that what has been found so
+    one line per run. Runs with the same identity are trained once; one that another launch is at is left to it, and
+    taken over where that died. `follow_up`: the runs that what has been found so
     far asks for; they are part of the study from then on. Raises `UserError` before anything is trained (unknown
     executor, a filter that matches nothing, data or a config that cannot be used), `Preempted`.
     """
-    known = executors()
-    if executor not in known:
-        raise unknown("executor", executor, known)
+    chosen_executor = executors.get(executor, resources)
     plan.check_population(population)
     plan.check(study.planned)
     accepted = store.resolve_code(workdir, accept_code)
-    execute = functools.partial(known[executor], workers=workers, progress=progress)
+    execute = functools.partial(
+        chosen_executor, resources=resources, workdir=epath.Path(workdir), progress=progress, say=say
+    )
+    in_groups = population != "auto" or (executor == "local" and resources.workers is None)
     whole, outcomes, seen = _followed(study, workdir, follow_up), [], set[str]()
     plan.select(whole.planned, pattern)
     while fresh := {p.label for p in whole.planned} - seen:
         chosen = {p.label for p in whole.planned if p.label in fresh and plan.matches(p, pattern)}
-        outcomes += _run(whole, workdir, chosen, accepted, population, execute, executor == "local", say)
+        outcomes += _run(whole, workdir, chosen, accepted, population, execute, in_groups, say)
         seen |= fresh
         whole = _followed(study, workdir, follow_up)
     return outcomes
@@ -147,13 +104,56 @@ def _run(
     store.write_study(workdir, _entry(study, wanted, served, workdir, population, together))
     outcomes: list[Outcome] = []
     start = time.monotonic()
-    for outcome in running:
-        outcomes.append(outcome)
-        say(f"[{len(outcomes)}/{len(jobs)}] {_line(outcome)}")
+    others = _Others(say)
+    while True:
+        for outcome in running:
+            if outcome.status == "elsewhere":
+                others.watch(outcome.job)
+            else:
+                outcomes.append(outcome)
+                say(f"[{len(outcomes)}/{len(jobs)}] {_line(outcome)}")
+        if not others.held:
+            break
+        free, failed_there = others.wait()
+        outcomes += failed_there
+        running = execute(free)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     seconds = time.monotonic() - start
     say(f"{len(outcomes)} run, {failed} failed, {len(chosen) - len(outcomes)} not needed again, {seconds:.0f} s")
     return outcomes
+
+
+class _Others:
+    """Runs of this study that other processes are at."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.held: dict[str, tuple[Job, lease.Watch]] = {}
+
+    def watch(self, job: Job) -> None:
+        """This one is held elsewhere, or has ended there."""
+        if job.id not in self.held:
+            self.held[job.id] = job, lease.Watch(job.folder)
+            self.say(f"{job.label}  {job.id}  elsewhere")
+
+    def wait(self) -> tuple[list[Job], list[Outcome]]:
+        """Until something happened to them: those that were let go of before their end, and those that failed."""
+        free, failed = list[Job](), list[Outcome]()
+        while self.held and not free and not failed:
+            for job, watched in list(self.held.values()):
+                state = work.ended(job)
+                if state is not None:
+                    del self.held[job.id]
+                    self.say(f"{job.label}  {job.id}  {state} elsewhere")
+                    reason = record.read_json(job.folder / record.SUMMARY).get("reason", "")
+                    failed += [Outcome(job, "failed", reason=reason)] if state == "failed" else []
+                elif watched.look()[0] == "free":
+                    free.append(job)
+            if self.held and not free and not failed:
+                time.sleep(LOOKS)
+        for job in free:
+            del self.held[job.id]
+        return free, failed
 
 
 def _recorded_groups(
@@ -237,7 +237,7 @@ def _jobs(
         if store.state(folder) == "finished":
             say(f"{p.label}  {identity.id}  already finished")
         else:
-            jobs[identity.id] = Job(p.label, identity.id, p.config, folder)
+            jobs[identity.id] = Job(p.label, identity.id, p.config, folder, token=lease.progress(folder)[0])
     return list(jobs.values())
 
 

@@ -23,6 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from research.nn import initial
+
 BATCH = 3
 # The programs here run once, on tiny inputs: compiling is what they cost, so the compiler is asked to try less hard.
 QUICK = {"xla_backend_optimization_level": 0}
@@ -66,7 +68,8 @@ class Subject:
 def initial_shapes(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[jax.ShapeDtypeStruct, dict[str, Any]]:
     """Shapes of (outputs, variables) of `model.init_with_output` for a batch; only the stream `params` is given."""
     images = jax.ShapeDtypeStruct((BATCH, *input_shape), jnp.float32)
-    return jax.eval_shape(lambda x: model.init_with_output({"params": jax.random.key(0)}, x, train=False), images)
+    with initial.shapes_only():
+        return jax.eval_shape(lambda x: model.init_with_output({"params": jax.random.key(0)}, x, train=False), images)
 
 
 def apply(model: nn.Module, variables: Any, images: Any, *, train: bool) -> tuple[jax.Array, Any]:

@@ -8,11 +8,11 @@ from etils import epath
 from research.config import Config
 
 
-def train(cfg: Config, workdir: epath.PathLike, *, display: bool = True) -> dict[str, Any]:
+def train(cfg: Config, workdir: epath.PathLike, *, display: bool = True, patient: bool = True) -> dict[str, Any]:
     """Train `cfg` in `workdir` from where the folder left off; returns the summary (`research.training.loop.train`)."""
     from research.training import loop
 
-    return loop.train(cfg, workdir, display=display)
+    return loop.train(cfg, workdir, display=display, patient=patient)
 
 
 def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str | None = None) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from etils import epath
 from research import config as configs
 from research.errors import RunFailed
 from research.scaling import complexity
-from research.training import environment, record, state
+from research.training import environment, lease, record, state
 from research.training.checkpoint import FOLDER
 from research.training.display import Display
 from research.training.record import CONFIG, ENVIRONMENT, SUMMARY
@@ -50,10 +50,18 @@ class Journal:
             "evaluated": {},
         }
 
-    def claim(self) -> None:
-        """Hold the folder and write what a run begins with; raises `UserError` where another process holds it."""
-        self.workdir.mkdir(parents=True, exist_ok=True)
-        self.lock = record.lock(self.workdir)
+    def claim(self, *, patient: bool = True) -> dict[str, Any] | None:
+        """Hold the folder and write what a run begins with; its summary where another process has finished it since.
+
+        Raises `lease.InUse` where another process holds it (`patient`: see `lease.take`).
+        """
+        self.lease = lease.take(self.workdir, patient=patient)
+        if (self.workdir / SUMMARY).exists():
+            summary = record.read_json(self.workdir / SUMMARY)
+            if summary["status"] == "finished":
+                self.release()
+                return summary
+        record.remove_partial(self.workdir)
         if (self.workdir / ENVIRONMENT).exists():
             begun = record.read_json(self.workdir / ENVIRONMENT)
             if isinstance(begun, dict) and begun.get("group") != self.group:
@@ -61,6 +69,7 @@ class Journal:
                 (self.workdir / FOLDER).rmtree(missing_ok=True)
         record.write_text(self.workdir / CONFIG, configs.to_json(self.resolved.config))
         (self.workdir / SUMMARY).unlink(missing_ok=True)  # of a run that was preempted or failed: it goes on now
+        return None
 
     def open(self, start: int, display: Display) -> None:
         """Go on after `start` steps: records beyond them, of a run that died, are dropped."""
@@ -68,14 +77,20 @@ class Journal:
         self.writer = record.MetricsWriter(self.workdir, start_step=start)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close what `open` opened."""
         self.writer.close()
-        self.release()
 
     def release(self) -> None:
         """Let go of the folder."""
-        if self.lock is not None:
-            self.lock.close()
+        self.lease.release()
+
+    def commit(self) -> None:
+        """To be called before anything is written to the folder. Raises `lease.Lost` where it is another's by now."""
+        self.lease.check()
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        self.commit()
+        self.writer.write(row)
 
     def start_clock(self) -> None:
         """The run's seconds count from now on."""
@@ -94,6 +109,7 @@ class Journal:
     def begun(self, normalisation: Mapping[str, Any], *, at_once: int = 1) -> None:
         """Write under which circumstances the run is made (`environment.describe`)."""
         described = environment.describe(self.resolved, normalisation, at_once=at_once, group=self.group)
+        self.commit()
         record.write_json(self.workdir / ENVIRONMENT, described)
 
     def check(self, at: int, measures: Mapping[str, Any]) -> None:
@@ -110,6 +126,7 @@ class Journal:
                 gradient_norm_before=self.gradient_norm,
             )
         self.gradient_norm = values["gradient_norm"]
+        self.lease.step = at
 
     def trained(self, done: int, statistics: PyTree, steps: int, seconds: float) -> None:
         """Record the `steps` since the last record, which took `seconds`: their `statistics`, on the host."""
@@ -122,7 +139,7 @@ class Journal:
             "learning_rate": float(self.rates[done - 1]),
             "images_per_second": images / max(seconds, 1e-9),
         }
-        self.writer.write(row)
+        self._write(row)
         self.display.record(row)
 
     def evaluated(self, done: int, values: Mapping[str, Mapping[str, Any]]) -> float:
@@ -138,7 +155,7 @@ class Journal:
         # Lists (per class, the confusion matrix) go into the last record only: with 1,000 classes they weigh megabytes.
         last = done == self.resolved.steps or self.is_stale()
         written = {**self._base(done), **(row if last else numbers)}
-        self.writer.write(written)
+        self._write(written)
         self.display.record(written)
         if not math.isfinite(loss):
             raise RunFailed(f"the loss on the evaluation split is {loss} at step {done}")
@@ -147,7 +164,7 @@ class Journal:
 
     def probed(self, done: int, found: Mapping[str, float]) -> None:
         """Record what the probes found, as `probe/PROBE/LAYER`."""
-        self.writer.write({**self._base(done), **{f"probe/{key}": value for key, value in found.items()}})
+        self._write({**self._base(done), **{f"probe/{key}": value for key, value in found.items()}})
 
     def _remember(self, done: int, metric: float) -> None:
         """Which evaluation was best, and how many there were since."""
@@ -167,6 +184,11 @@ class Journal:
         best = self.progress["best"]
         return self.resolved.config.checkpointing.keep_best and best is not None and best["step"] == done
 
+    def refused(self, reason: str) -> None:
+        """Write the summary of a run that failed before it had a state."""
+        self.commit()
+        record.write_json(self.workdir / SUMMARY, {"status": "failed", "reason": reason})
+
     def summary(self, status: str, current: state.TrainState, **more: Any) -> dict[str, Any]:
         """Write and return the summary of a run that has come to `current`."""
         best = self.progress["best"]
@@ -184,5 +206,6 @@ class Journal:
             **({"group": self.group} if self.group else {}),
             **more,
         }
+        self.commit()
         record.write_json(self.workdir / SUMMARY, summary)
         return summary

@@ -23,7 +23,7 @@ from research import config as configs
 from research.config import Config
 from research.errors import Preempted, RunFailed, UserError
 from research.scaling import complexity
-from research.training import parallel, preemption, programs, record, resolve, sharing, state, step
+from research.training import lease, parallel, preemption, programs, record, resolve, sharing, state, step
 from research.training.checkpoint import Checkpoints
 from research.training.display import Display
 from research.training.evaluation import Evaluation
@@ -66,13 +66,15 @@ def train(
     display: bool = True,
     asked: threading.Event | None = None,
     at_once: int = 1,
+    patient: bool = True,
 ) -> dict[str, Any]:
     """Train `cfg` in `workdir` to its end, from where the folder left off; returns the summary.
 
     `asked`: set when the run is to stop, by default by a signal; `at_once`: how many runs this process trains at a
-    time. A finished folder is left as it is. Raises `UserError` before anything is compiled; `RunFailed` when the loss
-    is no longer finite, the disk is full or an image cannot be read (the summary then says `failed`); `Preempted`
-    after a SIGTERM or SIGINT (state is saved).
+    time; `patient`: whether to wait where the folder's last holder may be dead (`lease.take`). A finished folder is
+    left as it is. Raises `UserError` before anything is compiled (`lease.InUse` where another process trains there);
+    `RunFailed` when the loss is no longer finite, the disk is full or an image cannot be read (the summary then says
+    `failed`); `Preempted` after a SIGTERM or SIGINT (state is saved).
     """
     finished = check_folder(cfg, workdir)
     if finished is not None:
@@ -82,7 +84,7 @@ def train(
     resolved = resolve.resolve(cfg)
     stopping = preemption.asked_to_stop() if asked is None else contextlib.nullcontext(asked)
     with stopping as asked, resolve.matmul_precision(cfg):
-        return _Run(resolved, epath.Path(workdir), asked, display, at_once).run()
+        return _Run(resolved, epath.Path(workdir), asked, display, at_once, patient).run()
 
 
 def cost(resolved: Resolved) -> complexity.Cost:
@@ -99,11 +101,17 @@ class _Run:
     """One run in one process: what the loop carries from step to step."""
 
     def __init__(
-        self, resolved: Resolved, workdir: epath.Path, asked: threading.Event, display: bool, at_once: int
+        self,
+        resolved: Resolved,
+        workdir: epath.Path,
+        asked: threading.Event,
+        display: bool,
+        at_once: int,
+        patient: bool,
     ) -> None:
         self.resolved, self.workdir, self.asked, self.at_once = resolved, workdir, asked, at_once
         self.cfg, self.layout = resolved.config, resolved.layout
-        self.show = display
+        self.show, self.patient = display, patient
 
     def run(self) -> dict[str, Any]:
         """Prepare, loop, and write the summary whatever the end."""
@@ -111,34 +119,39 @@ class _Run:
             pipeline = reader.submit(programs.pipeline_of, self.resolved)
             self.journal = Journal(self.resolved, self.workdir, cost(self.resolved))
             self.pipeline = pipeline.result()
-        self.journal.claim()  # nothing is written before its data could be read
-        self.checkpoints = Checkpoints(
-            self.workdir,
-            self.cfg.checkpointing,
-            higher_is_better=self.resolved.task.higher_is_better,
-            alone=self.at_once == 1,
-        )
-        self.state = self._initial_state()
-        self.start = int(self.state.step)
-        display = Display(self.resolved.steps, self.start, enabled=self.show)
-        self.journal.open(self.start, display)
-        try:
-            with display:
-                self._compile()
-                summary = self._loop()
-        except RunFailed as failure:
-            self._summary("failed", reason=str(failure), **failure.details)
-            raise
-        except UserError as error:  # an image that turns out to be damaged when it is due
-            self._summary("failed", reason=str(error))
-            raise RunFailed(str(error)) from error
-        except Exception as error:
-            if not disk_is_full(error):
+        finished = self.journal.claim(patient=self.patient)  # nothing is written before its data could be read
+        if finished is not None:
+            return finished
+        with contextlib.ExitStack() as open_:
+            open_.callback(self.journal.release)
+            self.checkpoints = Checkpoints(
+                self.workdir,
+                self.cfg.checkpointing,
+                higher_is_better=self.resolved.task.higher_is_better,
+                alone=self.at_once == 1,
+            )
+            open_.callback(self._close)
+            self.state = self._initial_state()
+            self.start = int(self.state.step)
+            display = Display(self.resolved.steps, self.start, enabled=self.show)
+            self.journal.open(self.start, display)
+            open_.callback(self.journal.close)
+            try:
+                with display:
+                    self._compile()
+                    return self._loop()
+            except lease.Lost:
                 raise
-            raise self._disk_failure() from error
-        finally:
-            self._close()
-        return summary
+            except RunFailed as failure:
+                self._summary("failed", reason=str(failure), **failure.details)
+                raise
+            except UserError as error:  # an image that turns out to be damaged when it is due
+                self._summary("failed", reason=str(error))
+                raise RunFailed(str(error)) from error
+            except Exception as error:
+                if not disk_is_full(error):
+                    raise
+                raise self._disk_failure() from error
 
     def _disk_failure(self) -> RunFailed:
         """What to say of a full disk; the summary says it too, if it still fits."""
@@ -148,19 +161,21 @@ class _Run:
         return failure
 
     def _close(self) -> None:
-        """Close what is open; what of it cannot be written any more has been reported before."""
+        """Close the checkpoints; what of them cannot be written any more has been reported before."""
         try:
             self.checkpoints.close()
         except Exception as error:
             if not disk_is_full(error):
                 raise
-        finally:
-            self.journal.close()
 
     def _initial_state(self) -> state.TrainState:
         """A new state, or the newest sound checkpoint's."""
         if self.checkpoints.steps():
-            restored = self.checkpoints.restore_latest(programs.state_shapes(self.resolved, self.pipeline))
+            try:
+                restored = self.checkpoints.restore_latest(programs.state_shapes(self.resolved, self.pipeline))
+            except RunFailed as failure:
+                self.journal.refused(str(failure))
+                raise
             if restored is not None:
                 self.journal.progress = restored[1]
                 return restored[0]
@@ -236,6 +251,7 @@ class _Run:
 
     def _save(self, done: int, **more: Any) -> None:
         self.journal.tick()
+        self.journal.commit()
         self.checkpoints.save(done, self.state, self.journal.progress, **more)
 
     def _check(self, at: int, measures: step.Measures) -> None:

@@ -20,7 +20,7 @@ from etils import epath
 from research import data
 from research.config import Config
 from research.errors import Preempted, RunFailed
-from research.training import loop, parallel, preemption, programs, record, resolve, sharing, state, step
+from research.training import lease, loop, parallel, preemption, programs, record, resolve, sharing, state, step
 from research.training.checkpoint import Checkpoints
 from research.training.display import Display
 from research.training.evaluation import Evaluation
@@ -89,19 +89,20 @@ class _Population:
         ]
         self.active = [index for index, member in enumerate(members) if member.recorded]
         self.failed: dict[str, dict[str, Any]] = {}  # by index: the summaries of members that failed
+        self.ended: dict[int, dict[str, Any]] = {}  # of those that another process has finished
+        self.is_over = False
         self.kept: dict[int, Checkpoints] = {}  # of members, once they have one
         self.metrics: dict[int, float] = {}  # of the last evaluation, by index
 
     def run(self) -> list[dict[str, Any]]:
         """Prepare, loop, and write the summaries whatever the end."""
         self.pipelines = [programs.pipeline_of(one) for one in self.resolved]
-        self.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as open_:
-            if (lock := record.lock(self.folder)) is not None:
-                open_.enter_context(lock)
-            for index in self.active:
-                self.journals[index].claim()
-                open_.callback(self.journals[index].release)
+            self.lease = lease.take(self.folder, patient=False)
+            open_.callback(self._let_go)
+            self._claim(open_)
+            if not self.active:
+                return self._summaries("finished")
             self.checkpoints = self._checkpoints(self.folder)
             open_.callback(self._close)
             self.state = self._initial_state()
@@ -114,7 +115,7 @@ class _Population:
             try:
                 with display:
                     self._compile()
-                    summaries = self._loop()
+                    return self._loop()
             except Exception as error:
                 if not loop.disk_is_full(error):
                     raise
@@ -122,8 +123,23 @@ class _Population:
                 with contextlib.suppress(OSError):
                     self._summaries("failed", reason=str(failure))
                 raise failure from error
-        self.folder.rmtree(missing_ok=True)
-        return summaries
+
+    def _claim(self, open_: contextlib.ExitStack) -> None:
+        """Hold the folders of all members that are recorded; those that another process has finished since leave."""
+        for index in list(self.active):
+            summary = self.journals[index].claim(patient=False)
+            if summary is None:
+                open_.callback(self.journals[index].release)
+            else:
+                self.ended[index] = summary
+                self.active.remove(index)
+
+    def _let_go(self) -> None:
+        """Let go of the group's folder, which nobody needs any more where every member has ended."""
+        if self.is_over:
+            self.lease.remove()
+        else:
+            self.lease.release()
 
     def _checkpoints(self, folder: epath.PathLike) -> Checkpoints:
         higher = self.lead.task.higher_is_better
@@ -182,8 +198,7 @@ class _Population:
             self._keep(self.active, self.lead.steps, self.metrics)
         for checkpoints in (self.checkpoints, *self.kept.values()):
             checkpoints.wait()
-        self._summaries("finished")
-        return self.summaries
+        return self._summaries("finished")
 
     def _steps(self, feeds: Iterator[PyTree]) -> None:
         """Every step from where the group stands to its end, or until no member is left that counts."""
@@ -256,6 +271,7 @@ class _Population:
                 self.kept[index] = self._checkpoints(self.members[index].workdir)
             journal = self.journals[index]
             journal.tick()
+            journal.commit()
             self.kept[index].save(done, member_of(current, index), journal.progress, metric=metrics.get(index))
 
     def _save(self, done: int) -> None:
@@ -267,6 +283,7 @@ class _Population:
             "failed": self.failed,
             "metrics": {str(index): metric for index, metric in self.metrics.items()},
         }
+        self.lease.check()
         self.checkpoints.save(done, self.state, progress)
 
     def _fail(self, index: int, failure: RunFailed) -> None:
@@ -287,11 +304,12 @@ class _Population:
         self._summaries("preempted")
         raise Preempted(f"preempted at step {done} of {self.lead.steps}; the same command continues")
 
-    def _summaries(self, status: str, **more: Any) -> None:
-        """Write the summaries of all that are still there; `summaries` are those of all that are recorded."""
-        current = parallel.host(self.state)
-        found = {
-            index: self.journals[index].summary(status, member_of(current, index), **more) for index in self.active
-        }
+    def _summaries(self, status: str, **more: Any) -> list[dict[str, Any]]:
+        """Write the summaries of all that are still there; returns those of all that are recorded."""
+        found = dict(self.ended)
+        current = parallel.host(self.state) if self.active else None
+        for index in self.active:
+            found[index] = self.journals[index].summary(status, member_of(current, index), **more)
         found |= {int(index): summary for index, summary in self.failed.items()}
-        self.summaries = [found[index] for index in sorted(found)]
+        self.is_over = status == "finished"
+        return [found[index] for index in sorted(found)]

@@ -4,14 +4,15 @@ Every file is written whole under another name and then renamed; `metrics.jsonl`
 time, and a torn last line (the machine died while writing it) is dropped by the reader. Reports read only these.
 """
 
-import fcntl
 import json
 import math
+import os
+import platform
+import threading
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from etils import epath
 
@@ -49,31 +50,56 @@ def check_workdir(workdir: epath.PathLike) -> epath.Path:
     return folder
 
 
-def lock(folder: epath.PathLike) -> IO[str] | None:
-    """Hold a run folder for this process, until what is returned is closed or the process ends, however it ends.
-
-    Raises `UserError` where another process holds it. Folders that are not local have no such lock (None).
-    """
-    if "://" in str(folder):
-        return None
-    held = open(Path(folder) / ".lock", "w")  # noqa: SIM115 (it is held, not read)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        held.close()
-        raise UserError(
-            f"{folder} is in use: another process is training there; expected a folder of its own"
-        ) from None
-    return held
+def is_remote(path: epath.PathLike) -> bool:
+    """Whether a path is of an object store, whose files appear whole, are never appended to, and have no links."""
+    return "://" in str(path)
 
 
 def write_text(path: epath.PathLike, text: str) -> None:
     """Write `text` so that a reader sees the old file or the new one, never part of it."""
     target = epath.Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f".{target.name}.partial"
+    if is_remote(path):
+        target.write_text(text)
+        return
+    partial = _partial(target)
     partial.write_text(text)
     partial.replace(target)
+
+
+def create_text(path: epath.PathLike, text: str) -> bool:
+    """Write `text` to a file that must not be there yet; False where it is. Of several at once, one succeeds."""
+    target = epath.Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if is_remote(path):
+        import fsspec
+
+        system, name = fsspec.core.url_to_fs(str(path))
+        try:
+            system.pipe_file(name, text.encode(), mode="create")
+        except FileExistsError:
+            return False
+        return True
+    partial = _partial(target)
+    partial.write_text(text)
+    try:
+        os.link(partial, target)  # unlike an exclusive open it shows the whole text at once, also over a network
+    except FileExistsError:
+        return os.stat(partial).st_nlink == 2  # done, and only the server's answer was lost
+    finally:
+        partial.unlink()
+    return True
+
+
+def _partial(target: epath.Path) -> epath.Path:
+    """A name beside `target` that no other thread or process writes to."""
+    return target.parent / f".{target.name}.{platform.node()}-{os.getpid()}-{threading.get_ident()}.partial"
+
+
+def remove_partial(folder: epath.PathLike) -> None:
+    """Remove what processes that were killed had only begun to write."""
+    for file in epath.Path(folder).glob(".*.partial"):
+        file.unlink(missing_ok=True)
 
 
 def write_json(path: epath.PathLike, values: Any) -> None:
@@ -175,14 +201,19 @@ class MetricsWriter:
 
         self._path = epath.Path(folder) / METRICS
         kept = [record for record in read_metrics(self._path) if record["step"] <= start_step] if start_step else []
-        write_text(self._path, "".join(metrics_line(record) for record in kept))
+        self._lines = [metrics_line(record) for record in kept]
+        write_text(self._path, "".join(self._lines))
         purge = {"purge_step": start_step + 1} if start_step else {}
         self._board = SummaryWriter(str(epath.Path(folder) / "tensorboard"), write_to_disk=True, **purge)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record (it has a `step`): a line of JSON, and its numbers as TensorBoard scalars."""
-        with self._path.open("a") as file:
-            file.write(metrics_line(record))
+        if is_remote(self._path):
+            self._lines.append(metrics_line(record))
+            write_text(self._path, "".join(self._lines))
+        else:
+            with self._path.open("a") as file:
+                file.write(metrics_line(record))
         for key, value in record.items():
             if isinstance(value, int | float) and key not in ("step", "wall_time"):
                 self._board.add_scalar(key, value, record["step"])

@@ -10,7 +10,9 @@ from research.analysis import grad_cam
 from research.errors import UserError
 from research.testing import model_laws
 from research.testing.model_laws import fill, initial_shapes
-from tests.models.test_laws import shortened, small_forms
+from tests.models.forms import FAMILIES, shortened, smallest
+
+pytestmark = pytest.mark.networks
 
 
 class Linear(nn.Module):
@@ -68,11 +70,11 @@ def test_unknown_layers_are_refused():
         grad_cam.grad_cam(model, variables, images, layer="head")
 
 
-@pytest.mark.parametrize("name", small_forms())
-def test_every_family_has_a_last_stage_to_look_at(name):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_a_last_stage_to_look_at(family):
     """Or, where its stages are no maps, the last maps before them."""
-    model, shape = shortened(name).model, shortened(name).input_shape
-    known = grad_cam.layers(
-        model, shortened(name).initial[1], jax.ShapeDtypeStruct((model_laws.BATCH, *shape), jnp.float32)
-    )
-    assert known[grad_cam.last_stage(known)][-1] > 1
+    for name in smallest(family):
+        model, shape = shortened(name).model, shortened(name).input_shape
+        images = jax.ShapeDtypeStruct((model_laws.BATCH, *shape), jnp.float32)
+        known = grad_cam.layers(model, shortened(name).initial[1], images)
+        assert known[grad_cam.last_stage(known)][-1] > 1, name

@@ -13,6 +13,8 @@ from research import config as values
 from research.errors import UserError
 from research.training import programs, resolve, sharing, state, transfer
 
+pytestmark = pytest.mark.networks
+
 RECIPES = configs.names()
 
 

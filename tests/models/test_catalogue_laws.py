@@ -14,7 +14,9 @@ from research import models
 from research.nn.trunk import divisible
 from research.scaling import complexity
 from research.testing.model_laws import initial_shapes, paths
-from tests.models.test_laws import cut
+from tests.models.forms import cut
+
+pytestmark = pytest.mark.networks
 
 every_variant = pytest.mark.parametrize("name", models.names())
 

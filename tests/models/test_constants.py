@@ -15,7 +15,9 @@ from research.models.highway import HighwayBlock
 from research.nn.inception import ResidualInception
 from research.nn.normalisation import local_response_norm
 from research.testing.model_laws import QUICK, paths
-from tests.models.test_laws import FILES, cut
+from tests.models.forms import FILES, cut
+
+pytestmark = pytest.mark.networks
 
 TORCH = {(1e-5, 0.9)}  # epsilon, share of the running value that is kept: PyTorch's, and fb.resnet.torch's
 INCEPTION = {(1e-3, 0.9)}

@@ -12,6 +12,8 @@ import pytest
 from research import catalogue, models
 from research.scaling import complexity
 
+pytestmark = pytest.mark.networks
+
 ROOT = Path(__file__).parents[2]
 
 # name -> params, macs at the variant's own input shape and classes. Every variant must have a row.

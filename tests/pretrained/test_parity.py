@@ -22,6 +22,8 @@ from research.scaling import complexity
 from research.testing import named_weights
 from research.testing.model_laws import QUICK, paths
 
+pytestmark = pytest.mark.networks
+
 FOLDER = Path(os.environ.get("CONVSCALE_PARITY") or Path(__file__).parent / "parity")
 CASES = {file.stem: json.loads(file.read_text()) for file in sorted(FOLDER.glob("*.json"))}
 # Float32 sums in another order through some hundred layers: 1e-6 to 3e-5 was seen, of the largest logit.

@@ -4,7 +4,7 @@ import pytest
 
 from research import catalogue, models, pretrained
 from research.testing.model_laws import initial_shapes
-from tests.models.test_laws import cut
+from tests.models.forms import cut
 
 
 @pytest.mark.parametrize("name", pretrained.names())

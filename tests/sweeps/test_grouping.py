@@ -164,7 +164,7 @@ def rows(workdir: Path) -> dict[str, list[dict]]:
     }
 
 
-@pytest.mark.parametrize("words", [("--population", "4"), ("--workers", "2")], ids=lambda words: words[0].strip("-"))
+@pytest.mark.parametrize("words", [("--population", "4"), ("--threads", "2")], ids=lambda words: words[0].strip("-"))
 def test_an_interrupted_sweep_ends_in_the_same_bits(words: tuple[str, str], base: Config, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(to_json(replace(base, **{"budget.log_every": "5 steps"})))

@@ -10,10 +10,12 @@ import pytest
 from research import training
 from research.config import Config, replace
 from research.errors import Preempted, UserError
-from research.sweeps import identity, local, store, study
+from research.sweeps import executors, identity, store, study
+from research.sweeps.executors import local
+from research.sweeps.jobs import Job, Outcome, Resources
 from research.sweeps.plan import Planned
 from research.sweeps.results import Result
-from research.sweeps.study import Job, Outcome, Study
+from research.sweeps.study import Study
 
 NETWORK = """
 import flax.linen as nn
@@ -119,8 +121,8 @@ def test_two_labels_of_the_same_run_train_it_once(base: Config, tmp_path: Path) 
     ("change", "words"),
     [
         ({"executor": "lokal"}, "nearest: local"),
-        ({"workers": 0}, "workers is 0"),
-        ({"workers": 2}, r"on 4 devices; expected 1, or parallelism\.devices 1"),
+        ({"resources": Resources(threads=0)}, "threads is 0"),
+        ({"resources": Resources(threads=2)}, r"on 4 devices; expected 1, or parallelism\.devices 1"),
         ({"pattern": "x*"}, "good/short/0"),
     ],
 )
@@ -140,9 +142,9 @@ def test_one_impossible_run_is_refused_before_any_is_trained(base: Config, tmp_p
 def test_a_signal_ends_the_sweep_and_the_same_command_continues(
     base: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(config: Config, workdir: Any, *, display: bool = True) -> dict[str, Any]:
+    def stopped(config: Config, workdir: Any, *, display: bool = True, patient: bool = True) -> dict[str, Any]:
         if config.optimizer.learning_rate == 0.1:
-            return train(config, workdir, display=display)
+            return train(config, workdir, display=display, patient=patient)
         raise Preempted("a signal came")
 
     train = training.train
@@ -159,7 +161,7 @@ def test_a_signal_ends_the_sweep_and_the_same_command_continues(
 def test_a_bug_in_one_run_is_recorded_and_the_run_can_be_tried_again(
     base: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(config: Config, workdir: Any, *, display: bool = True) -> dict[str, Any]:
+    def broken(config: Config, workdir: Any, *, display: bool = True, patient: bool = True) -> dict[str, Any]:
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patched:
@@ -189,17 +191,16 @@ def test_results_of_accepted_code_stand_in_and_are_marked(base: Config, tmp_path
 
 
 def test_executors_are_the_files_that_can_execute() -> None:
-    assert study.executors()["local"] is local.execute
-    assert "store" not in study.executors()
+    assert executors.names()["local"] is local.execute
 
 
 def test_an_executor_may_end_its_jobs_in_any_order(
     base: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def backwards(jobs: Sequence[Job], *, workers: int, progress: bool) -> Iterator[Outcome]:
+    def backwards(jobs: Sequence[Job], resources: Resources, **more: Any) -> Iterator[Outcome]:
         yield from (Outcome(job, "failed", reason="not tried") for job in reversed(jobs))
 
     monkeypatch.setattr(local, "execute", backwards)
     runs = [planned(base, "a", 0.1), planned(base, "b", 0.2)]
-    outcomes = study.launch(made(*runs), tmp_path, workers=8, say=lambda line: None)
+    outcomes = study.launch(made(*runs), tmp_path, say=lambda line: None)
     assert [o.job.label for o in outcomes] == ["b/short/0", "a/short/0"]

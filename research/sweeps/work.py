@@ -1,42 +1,55 @@
-"""The local executor: all runs in this process, so that those of one shape share their programs and their data."""
+"""What one process does of a sweep: it trains jobs, those of one shape one after the other, which share programs."""
 
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from typing import Any, Literal
 
 from research.config import Config, replace, to_json
 from research.errors import Preempted, RunFailed, UserError
-from research.sweeps.study import Group, Job, Outcome
-from research.training import record
+from research.sweeps import store
+from research.sweeps.jobs import Group, Job, Outcome
+from research.training import lease, record
 
 
-def execute(jobs: Sequence[Job], *, workers: int | None = None, progress: bool = False) -> Iterator[Outcome]:
-    """Train the jobs, those of one shape after the other, and yield what became of each.
+def here(jobs: Sequence[Job], *, threads: int | None = None, progress: bool = False) -> Iterator[Outcome]:
+    """Train the jobs in this process and yield what became of each.
 
-    Jobs of a group train in one step, the others `workers` at a time in threads; None: as many as a short trial finds
-    fastest, one run at a time on accelerators. A failing run does not stop the others. `progress` shows the live
-    display of runs that train by themselves. Raises `UserError` at once (a config that contradicts its data or this
-    machine), and `Preempted` when a signal came: the state is saved and the same command continues.
+    Jobs of a group train in one step, the others `threads` at a time; None: as many as a short trial finds fastest, one
+    at a time on accelerators. A failing run does not stop the others, and one that another process holds is left to it.
+    `progress` shows the live display of runs that train by themselves. Raises `UserError` at once (a config that
+    contradicts its data or this machine), and `Preempted` when a signal came: the state is saved and the same command
+    continues.
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"workers is {workers}; expected at least 1")
     from research.training import resolve
 
     resolved = {config: resolve.resolve(config) for config in dict.fromkeys(_unseeded(job) for job in jobs)}
     several = max((len(one.layout.devices) for one in resolved.values()), default=1)
-    if workers is not None and workers > 1 and several > 1:  # threads could enter their collectives in different orders
-        raise UserError(f"workers is {workers}, of runs on {several} devices; expected 1, or parallelism.devices 1")
+    if threads is not None and threads > 1 and several > 1:  # threads could enter their collectives in different orders
+        raise UserError(f"threads is {threads}, of runs on {several} devices; expected 1, or parallelism.devices 1")
     shapes: dict[Any, list[Job]] = {}
     for job in jobs:
         shapes.setdefault(resolved[_unseeded(job)].signature, []).append(job)
-    return _outcomes(list(shapes.values()), resolved, workers, progress)
+    return _outcomes(list(shapes.values()), resolved, threads, progress)
+
+
+def check(jobs: Sequence[Job]) -> None:
+    """Look at every config as a process will that trains it elsewhere. Raises `UserError`: what contradicts its data.
+
+    How many devices there are is not looked at: those of this machine's CPU stand for them.
+    """
+    import jax
+
+    from research.training import resolve
+
+    for config in dict.fromkeys(_unseeded(job) for job in jobs):
+        resolve.resolve(config, devices=jax.devices("cpu") * (config.parallelism.devices or 1))
 
 
 def _outcomes(
-    shapes: Sequence[Sequence[Job]], resolved: dict[Config, Any], workers: int | None, progress: bool
+    shapes: Sequence[Sequence[Job]], resolved: dict[Config, Any], threads: int | None, progress: bool
 ) -> Iterator[Outcome]:
     import jax
 
@@ -46,7 +59,7 @@ def _outcomes(
         for group in dict.fromkeys(job.group for job in jobs if job.group):
             yield from _together(group, [job for job in jobs if job.group == group], progress)
         alone = [job for job in jobs if job.group is None]
-        count = min(_at_once(alone, resolved) if workers is None else workers, len(alone))
+        count = min(_at_once(alone, resolved) if threads is None else threads, len(alone))
         if count > 1:
             yield from _in_threads(alone, count)
         else:
@@ -69,7 +82,7 @@ def _at_once(jobs: Sequence[Job], resolved: dict[Config, Any]) -> int:
 def _trained(job: Job, progress: bool) -> Callable[[], Any]:
     from research import training
 
-    return lambda: training.train(job.config, job.folder, display=progress)
+    return lambda: training.train(job.config, job.folder, display=progress, patient=False)
 
 
 def _in_threads(jobs: Sequence[Job], count: int) -> Iterator[Outcome]:
@@ -79,7 +92,10 @@ def _in_threads(jobs: Sequence[Job], count: int) -> Iterator[Outcome]:
     def one(job: Job, asked: threading.Event) -> Outcome:
         if asked.is_set():
             raise Preempted("preempted before it began; the same command continues")
-        return _outcome(job, lambda: loop.train(job.config, job.folder, display=False, asked=asked, at_once=count))
+        return _outcome(job, train(job, asked))
+
+    def train(job: Job, asked: threading.Event) -> Callable[[], Any]:
+        return lambda: loop.train(job.config, job.folder, display=False, asked=asked, at_once=count, patient=False)
 
     with preemption.asked_to_stop() as asked, ThreadPoolExecutor(count) as pool:
         futures = [pool.submit(one, job, asked) for job in jobs]
@@ -101,16 +117,19 @@ def _together(group: Group, jobs: Sequence[Job], progress: bool) -> list[Outcome
     """The outcomes of the jobs of a group, in the order of its runs."""
     from research.training import population
 
-    wanted = {job.id: job for job in jobs}
+    wanted = {job.id: job for job in jobs if ended(job) is None}
+    others = [Outcome(job, "elsewhere") for job in jobs if job.id not in wanted]
+    if not wanted:
+        return others
     members = [population.Member(id_, config, folder, id_ in wanted) for id_, config, folder in group.runs]
+    recorded = [wanted[member.id] for member in members if member.recorded]
     try:
         summaries = population.train(members, group.folder, display=progress)
     except Preempted:
         raise
     except Exception as error:
-        return [_outcome(wanted[member.id], _raising(error)) for member in members if member.recorded]
-    recorded = [wanted[member.id] for member in members if member.recorded]
-    return [
+        return others + [_outcome(job, _raising(error), begun=True) for job in recorded]
+    return others + [
         Outcome(job, summary["status"], summary, reason=summary.get("reason", ""))
         for job, summary in zip(recorded, summaries, strict=True)
     ]
@@ -123,17 +142,29 @@ def _raising(error: Exception) -> Callable[[], Any]:
     return again
 
 
-def _outcome(job: Job, train: Callable[[], Any]) -> Outcome:
+def _outcome(job: Job, train: Callable[[], Any], *, begun: bool = False) -> Outcome:
+    if not begun and ended(job) is not None:
+        return Outcome(job, "elsewhere")
     try:
         summary = train()
     except Preempted:
         raise
+    except (lease.InUse, lease.Lost):
+        return Outcome(job, "elsewhere")
     except (RunFailed, UserError) as error:
         return Outcome(job, "failed", reason=str(error))
     except Exception as error:  # a bug or a full disk: shown in full, recorded, and the others still run
         traceback.print_exc(file=sys.stderr)
-        return Outcome(job, "failed", reason=_recorded(job, error))
+        return Outcome(job, "failed", reason=failed(job, " ".join(f"{type(error).__name__}: {error}".split())[:500]))
     return Outcome(job, summary["status"], summary)
+
+
+def ended(job: Job) -> Literal["finished", "failed"] | None:
+    """How a run has ended that another launch was at since this sweep began; None where it has not."""
+    state = store.state(job.folder)
+    if state == "failed" and lease.progress(job.folder)[0] > job.token:
+        return "failed"
+    return "finished" if state == "finished" else None
 
 
 def _unseeded(job: Job) -> Config:
@@ -141,10 +172,17 @@ def _unseeded(job: Job) -> Config:
     return replace(job.config, seed=0)
 
 
-def _recorded(job: Job, error: Exception) -> str:
-    """Write the records of a run that died before it could; returns the reason in one line."""
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-    if not (job.folder / record.CONFIG).exists():
-        record.write_text(job.folder / record.CONFIG, to_json(job.config))
-    record.write_json(job.folder / record.SUMMARY, {"status": "failed", "reason": reason})
+def failed(job: Job, reason: str, **more: Any) -> str:
+    """Write the records of a run that died before it could, unless another process goes on with it; the reason."""
+    try:
+        held = lease.take(job.folder)
+    except lease.InUse:
+        return reason
+    try:
+        if store.state(job.folder) != "finished":
+            if not (job.folder / record.CONFIG).exists():
+                record.write_text(job.folder / record.CONFIG, to_json(job.config))
+            record.write_json(job.folder / record.SUMMARY, {"status": "failed", "reason": reason, **more})
+    finally:
+        held.release()
     return reason

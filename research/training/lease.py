@@ -1,0 +1,260 @@
+"""Leases: who may write a folder, on any file system, also one without locks.
+
+The leases of a folder are numbered files in its `.lease/`. Each is created by exactly one process, its holder, which
+writes it again every few seconds (`BEAT`) for as long as it lives. Whoever finds that the holder is gone, or that the
+file has not changed for `PATIENCE` seconds of the finder's own clock, creates the next number and holds the folder from
+then on. The number is the fencing token: a holder that had only been asleep finds the higher one before it commits
+anything, and writes no more. No clock of one machine is compared with that of another.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from etils import epath
+
+from research.errors import RunFailed, UserError
+from research.training import record
+
+FOLDER = ".lease"
+BEAT = 10.0  # seconds between two signs of life
+PATIENCE = 60.0  # seconds without one, after which a holder is taken for dead
+
+Sight = Literal["free", "held", "unsure"]
+
+
+class InUse(UserError):
+    """Another process holds the folder."""
+
+
+class Lost(RunFailed):
+    """The folder went to another process, which had waited in vain for a sign of life of this one."""
+
+
+def _machine() -> str:
+    """Where process numbers mean the same: this host since it started, or this container."""
+    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    with contextlib.suppress(OSError):
+        return f"{boot.read_text().strip()} {os.readlink(space)}"
+    return platform.node()
+
+
+def _process(pid: int) -> tuple[str, str]:
+    """State (one letter, "" once it is gone) and start (ticks of the machine's clock) of a process of this machine."""
+    with contextlib.suppress(OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return fields[0], fields[19]
+    if Path("/proc/self/stat").exists():
+        return "", ""
+    try:  # no /proc on this system
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return "", ""
+    except PermissionError:
+        pass
+    return "R", ""
+
+
+def _tokens(folder: epath.Path) -> list[int]:
+    """The numbers of a folder's leases, in order."""
+    place = folder / FOLDER
+    try:
+        return sorted(int(file.stem) for file in place.iterdir() if file.stem.isdigit())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _file(folder: epath.Path, token: int) -> epath.Path:
+    return folder / FOLDER / f"{token:08d}.json"
+
+
+class Watch:
+    """What one process has seen of the lease of a folder, from look to look."""
+
+    def __init__(self, folder: epath.PathLike) -> None:
+        self.folder = epath.Path(folder)
+        self._seen: tuple[str, float] | None = None  # the holder's file, and when it was first seen like this
+
+    def look(self) -> tuple[Sight, int, str]:
+        """Whether the folder is free, the number of its last lease, and who holds it or held it last.
+
+        `unsure`: held by a process that may be dead; looking again after some seconds says more.
+        """
+        tokens = _tokens(self.folder)
+        if not tokens:
+            return "free", 0, "nobody"
+        try:
+            text = _file(self.folder, tokens[-1]).read_bytes().decode(errors="replace")
+        except FileNotFoundError:  # it went on while this looked
+            return "unsure", tokens[-1], "another process"
+        try:
+            holder = json.loads(text)
+            who = f"process {holder['pid']} on {holder['host']}"
+            if holder["released"]:
+                return "free", tokens[-1], who
+            alive = _alive(holder)
+        except (ValueError, KeyError, TypeError):  # damaged; its next sign of life mends it
+            who, alive = "another process", None
+        if alive is False:
+            return "free", tokens[-1], who
+        now = time.monotonic()
+        if self._seen is None:
+            self._seen = text, now
+            return ("held" if alive else "unsure"), tokens[-1], who
+        if self._seen[0] != text:
+            self._seen = text, now
+            return "held", tokens[-1], who
+        if now - self._seen[1] > PATIENCE:
+            return "free", tokens[-1], who
+        return ("held" if alive else "unsure"), tokens[-1], who
+
+
+def _alive(holder: dict[str, Any]) -> bool | None:
+    """Whether a holder lives; None: cannot be told from here, or it is stopped."""
+    if holder["machine"] != _machine():
+        return None
+    state, started = _process(holder["pid"])
+    if state in ("", "Z", "X") or started != holder["started"]:
+        return False
+    return None if state in ("T", "t") else True
+
+
+def progress(folder: epath.PathLike) -> tuple[int, int]:
+    """Number of the last lease of a folder, and the step that its holder had come to at its last sign of life."""
+    tokens = _tokens(epath.Path(folder))
+    if not tokens:
+        return 0, 0
+    try:
+        return tokens[-1], int(json.loads(_file(epath.Path(folder), tokens[-1]).read_bytes())["step"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # going on, or damaged
+        return tokens[-1], 0
+
+
+class Lease:
+    """A folder held by this process; made by `take`. `step`: how far its holder is, for others to see."""
+
+    def __init__(self, folder: epath.Path, token: int, values: dict[str, Any]) -> None:
+        self.folder, self.token, self._values = folder, token, values
+        self.step = 0
+
+    def check(self) -> None:
+        """To be called before anything is committed to the folder. Raises `Lost` where it is another's by now."""
+        newest = (_tokens(self.folder) or [0])[-1]
+        if newest != self.token:
+            raise Lost(
+                f"{self.folder} went to another process (lease {newest}, this one has {self.token}), which had seen "
+                f"no sign of life for {PATIENCE:.0f} s; nothing more is written"
+            )
+
+    def beat(self) -> None:
+        """Write a sign of life."""
+        self._values |= {"beat": self._values["beat"] + 1, "step": self.step}
+        record.write_json(_file(self.folder, self.token), self._values)
+
+    def release(self) -> None:
+        """Let the next one in; nothing where the folder is gone, or another's."""
+        _keeper.drop(self)
+        with contextlib.suppress(OSError, Lost):
+            self.check()
+            self._values["released"] = True
+            self.beat()
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it."""
+        self.check()
+        _keeper.drop(self)
+        self.folder.rmtree(missing_ok=True)
+
+
+class _Keeper:
+    """The thread that writes the signs of life of all leases of this process."""
+
+    def __init__(self) -> None:
+        self._held: list[Lease] = []
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def keep(self, lease: Lease) -> None:
+        with self._lock:
+            self._held.append(lease)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._beat, name="leases", daemon=True)
+                self._thread.start()
+
+    def drop(self, lease: Lease) -> None:
+        with self._lock:
+            if lease in self._held:
+                self._held.remove(lease)
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(BEAT)
+            with self._lock:
+                for lease in list(self._held):
+                    try:
+                        lease.check()
+                        lease.beat()
+                    except Lost:
+                        self._held.remove(lease)
+                    except OSError:  # a full disk, a network that stumbles: the next one may be written
+                        continue
+
+
+_keeper = _Keeper()
+
+
+def take(folder: epath.PathLike, *, patient: bool = True) -> Lease:
+    """Hold a folder for this process until it is released or the process ends, however it ends.
+
+    Where the last holder may be dead: `patient` waits for a sign of its life, at most `PATIENCE` seconds. Raises
+    `InUse` where another process holds it, or, without patience, may hold it.
+    """
+    watch = Watch(folder)
+    while True:
+        sight, token, who = watch.look()
+        if sight == "held" or (sight == "unsure" and not patient):
+            raise InUse(f"{watch.folder} is in use: {who} is training there; expected a folder of its own")
+        if sight == "unsure":
+            time.sleep(min(1.0, PATIENCE / 10))
+            continue
+        values = {
+            "host": platform.node(),
+            "machine": _machine(),
+            "pid": os.getpid(),
+            "started": _process(os.getpid())[1],
+            "beat": 0,
+            "step": 0,
+            "released": False,
+        }
+        if not record.create_text(_file(watch.folder, token + 1), json.dumps(values)):
+            continue
+        lease = Lease(watch.folder, token + 1, values)
+        tokens = _tokens(watch.folder)
+        if tokens[-1] > lease.token:  # others have come and gone since this looked, and tidied the number away
+            _file(watch.folder, lease.token).unlink(missing_ok=True)
+            continue
+        for old in tokens[:-1]:
+            _file(watch.folder, old).unlink(missing_ok=True)
+        _keeper.keep(lease)
+        return lease
+
+
+@contextlib.contextmanager
+def briefly(folder: epath.PathLike) -> Iterator[None]:
+    """Hold a folder for as long as a file in it is read and written again; waits for others who do the same."""
+    while True:
+        try:
+            lease = take(folder)
+            break
+        except InUse:
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lease.release()
