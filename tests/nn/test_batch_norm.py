@@ -1,5 +1,6 @@
 """Our batch normalisation is Flax's: variables, values, derivatives of every order; on one device and on several."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +13,7 @@ import pytest
 
 from research.nn.batch_norm import BatchNorm
 from research.nn.sums import at_positions, over_positions
+from research.testing.model_laws import QUICK
 
 
 def variables(module: nn.Module, x: jax.Array) -> Any:
@@ -48,8 +50,12 @@ def test_equals_flax(shape: list[int], use_scale: bool, use_bias: bool, momentum
         batched = jax.vmap(first, (None, 0))(given["params"], jnp.stack([x, 2 * x]))
         return apply(given["params"], x), first(given["params"], x), second, tangent, batched
 
+    # One program each: by itself every operation of every shape would be compiled on its own.
+    found, expected = (
+        jax.jit(lambda module=module: all_of(module), compiler_options=QUICK)() for module in (ours, theirs)
+    )
     # With two examples the variance can be small, and derivatives divide by its root, up to its fifth power.
-    for one, other in zip(jax.tree.leaves(all_of(ours)), jax.tree.leaves(all_of(theirs)), strict=True):
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-3 * max(1.0, float(jnp.abs(other).max())))
 
 
@@ -100,24 +106,33 @@ def test_devices_share_their_statistics() -> None:
 @hypothesis.settings(max_examples=8)
 @hypothesis.given(shape=st.lists(st.integers(1, 7), min_size=1, max_size=5))
 def test_sums_over_positions_and_values_at_them(shape: list[int]) -> None:
-    x, values = jax.random.normal(jax.random.key(0), shape), jnp.arange(1.0, shape[-1] + 1)
-    axes = tuple(range(len(shape) - 1))
-    np.testing.assert_allclose(over_positions(x), x.sum(axes), rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(at_positions(values, shape), jnp.broadcast_to(values, shape))
+    rng = np.random.default_rng(0)
+    x, values = np.float32(rng.standard_normal(shape)), np.arange(1, shape[-1] + 1, dtype=np.float32)
+    two, pairs = np.stack([x, 2 * x], 1), np.stack([values, -values])
+    spread = functools.partial(at_positions, shape=tuple(shape))
+
+    @functools.partial(jax.jit, compiler_options=QUICK)  # one program: each operation of each shape would be another
+    def found(x: jax.Array, values: jax.Array, two: jax.Array, pairs: jax.Array) -> tuple[jax.Array, ...]:
+        return (
+            over_positions(x),
+            spread(values),
+            jax.grad(lambda x: over_positions(x) @ values)(x),
+            jax.grad(lambda v: jnp.sum(spread(v) * x))(values),
+            jax.vmap(over_positions, 1)(two),
+            jax.vmap(spread)(pairs),
+            jax.vmap(jax.grad(lambda v: jnp.sum(spread(v) ** 2)))(pairs),
+        )
+
+    sums, everywhere = x.sum(tuple(range(len(shape) - 1))), np.broadcast_to(values, shape)
+    total, given, of_sum, of_spread, totals, pair, of_squares = found(x, values, two, pairs)
+    np.testing.assert_allclose(total, sums, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(given, everywhere)
     # Each is the other's transpose: <sum(x), v> = <x, spread(v)>, and of any order.
-    np.testing.assert_allclose(jax.grad(lambda x: over_positions(x) @ values)(x), jnp.broadcast_to(values, shape))
-    back = jax.grad(lambda v: jnp.sum(at_positions(v, shape) * x))
-    np.testing.assert_allclose(back(values), x.sum(axes), rtol=1e-5, atol=1e-5)
-    two = jnp.stack([x, 2 * x], 1)
-    np.testing.assert_allclose(
-        jax.vmap(over_positions, 1)(two), jnp.stack([x, 2 * x]).sum([a + 1 for a in axes]), rtol=1e-5, atol=1e-5
-    )
-    pairs = jnp.stack([values, -values])
-    spread = jax.vmap(lambda v: at_positions(v, shape))(pairs)
-    np.testing.assert_array_equal(spread, jnp.stack([jnp.broadcast_to(v, shape) for v in pairs]))
-    np.testing.assert_allclose(
-        jax.vmap(jax.grad(lambda v: jnp.sum(at_positions(v, shape) ** 2)))(pairs), 2 * pairs * x[..., 0].size, rtol=1e-5
-    )
+    np.testing.assert_allclose(of_sum, everywhere)
+    np.testing.assert_allclose(of_spread, sums, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(totals, np.stack([sums, 2 * sums]), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(pair, np.stack([everywhere, -everywhere]))
+    np.testing.assert_allclose(of_squares, 2 * pairs * x[..., 0].size, rtol=1e-5)
 
 
 @pytest.mark.on_cpu
