@@ -92,8 +92,9 @@ def parser(about: str | None, run: Mapping[str, Verb]) -> tuple[Parser, dict[str
     v = verb("report", "launch.py report DIR [DIR ...] [--open]")
     v.add_argument("folders", nargs="+", metavar="DIR")
     v.add_argument("--open", action="store_true", help="open it in the browser")
-    v = verb("status", "launch.py status DIR [--json]")
+    v = verb("status", "launch.py status DIR [--watch | --json]")
     v.add_argument("folder", metavar="DIR")
+    v.add_argument("--watch", action="store_true", help="a table that follows the runs until all have ended")
     v.add_argument("--json", action="store_true")
     _bench(
         verb(

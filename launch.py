@@ -323,18 +323,16 @@ def _report(folders: Sequence[str], show: bool | None) -> None:
 
 def status(words: argparse.Namespace, rest: list[str]) -> None:
     """What of a sweep is waiting, running, finished and failed."""
-    from collections import Counter
+    from research.sweeps import watching
 
-    from research.sweeps import study as engine
-
-    rows = engine.status(words.folder)
+    if words.watch:
+        return watching.follow(words.folder)
+    rows = watching.rows(words.folder)
     if words.json:
-        print(json.dumps(rows, indent=2))
-        return
+        return print(json.dumps(rows, indent=2))
     for row in rows:
-        step = "" if row["step"] is None else f"step {row['step']}"
-        print(f"{row['status']:<10} {row['run']:<36} {row['id']} {step} {row['reason']}".rstrip())
-    print(", ".join(f"{count} {state}" for state, count in sorted(Counter(row["status"] for row in rows).items())))
+        print(watching.line(row))
+    print(watching.counts(rows))
 
 
 def bench(words: argparse.Namespace, rest: list[str]) -> None:

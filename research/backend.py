@@ -176,6 +176,11 @@ def keeps_programs() -> bool:
     return enabled and values["jax_persistent_cache_min_compile_time_secs"] < math.inf
 
 
+def cache_folder() -> Path:
+    """Where what took long to make is kept for later processes of this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "convscale"
+
+
 def keep_to_cpu() -> None:
     """Let this process use no accelerator, where it has not begun to: JAX would take all of its memory."""
     import jax
@@ -195,8 +200,7 @@ def set_up() -> None:
     # the event loops it writes with.
     for library in ("absl", "asyncio", "concurrent.futures"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "convscale" / "jax"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

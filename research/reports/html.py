@@ -1,9 +1,13 @@
 """The report as one HTML file that opens from disk: every script, style and chart is inside it."""
 
 import base64
+import contextlib
+import hashlib
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
+from research import backend
 from research.reports.page import Drawing, Page
 from research.reports.theme import theme
 
@@ -63,10 +67,22 @@ def has_figures(page: Page) -> bool:
 
 
 def bundle() -> str:
-    """Vega, Vega-Lite and vega-embed as one script, from inside vl-convert; nothing in it can end the script."""
+    """Vega, Vega-Lite and vega-embed as one script, from inside vl-convert; nothing in it can end the script.
+
+    Kept in the user's cache, since making it takes more than a second.
+    """
     import vl_convert
 
-    return vl_convert.javascript_bundle(_GLOBALS).replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    file = backend.cache_folder() / f"vega-{metadata.version('vl-convert-python')}.js"
+    with contextlib.suppress(OSError):
+        kept, _, digest = file.read_text().rpartition("\n//")
+        if hashlib.sha256(kept.encode()).hexdigest() == digest:
+            return kept
+    made = vl_convert.javascript_bundle(_GLOBALS).replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    with contextlib.suppress(OSError):  # what is not written, or not whole, is made again the next time
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{made}\n//{hashlib.sha256(made.encode()).hexdigest()}")
+    return made
 
 
 def data_uri(svg: str) -> str:

@@ -78,7 +78,8 @@ class _Progress:
         self._looked = self._since
 
     def _look(self) -> list[tuple[int, int]]:
-        return [lease.progress(job.folder) for job in self.task.jobs]
+        found = [lease.progress(job.folder) for job in self.task.jobs]
+        return [(progress.token, progress.step) for progress in found]
 
     def hangs(self) -> bool:
         """Whether it was last seen to have come further more than `stall` seconds ago."""

@@ -29,9 +29,9 @@ def group_folder(workdir: epath.PathLike, ids: Sequence[str]) -> epath.Path:
 
 def state(folder: epath.PathLike) -> str:
     """One of `STATES`, as the folder's records say: no config yet is waiting, no summary yet is running."""
-    summary = epath.Path(folder) / record.SUMMARY
-    if summary.exists():
-        return record.read_json(summary)["status"]
+    summary = record.read_if_there(epath.Path(folder) / record.SUMMARY)
+    if summary is not None:
+        return summary["status"]
     return "running" if (epath.Path(folder) / record.CONFIG).exists() else "waiting"
 
 

@@ -237,7 +237,7 @@ def _jobs(
         if store.state(folder) == "finished":
             say(f"{p.label}  {identity.id}  already finished")
         else:
-            jobs[identity.id] = Job(p.label, identity.id, p.config, folder, token=lease.progress(folder)[0])
+            jobs[identity.id] = Job(p.label, identity.id, p.config, folder, token=lease.progress(folder).token)
     return list(jobs.values())
 
 
@@ -249,27 +249,3 @@ def _line(outcome: Outcome) -> str:
     seconds = [f"{summary['train_seconds']:.1f} s"] if "train_seconds" in summary else []
     result = outcome.reason or ", ".join(numbers + seconds)
     return f"{outcome.job.label}  {outcome.job.id}  {outcome.status}  {result}"
-
-
-def status(workdir: epath.PathLike) -> list[dict[str, Any]]:
-    """One row per planned run of every study of a workdir, for `launch.py status`.
-
-    Keys: study, scale, run (its label), id, status (one of `store.STATES`), step (the last recorded, or null), reason
-    (of a failure). Raises `UserError` where the folder has no study.
-    """
-    rows = []
-    for study in results.read(workdir):
-        for result in study.results:
-            last = result.summary.get("step") or max((row["step"] for row in result.metrics), default=None)
-            rows.append(
-                {
-                    "study": study.name,
-                    "scale": study.scale,
-                    "run": result.label,
-                    "id": result.id,
-                    "status": result.status,
-                    "step": last,
-                    "reason": result.summary.get("reason", ""),
-                }
-            )
-    return rows

@@ -162,7 +162,7 @@ def _outcome(job: Job, train: Callable[[], Any], *, begun: bool = False) -> Outc
 def ended(job: Job) -> Literal["finished", "failed"] | None:
     """How a run has ended that another launch was at since this sweep began; None where it has not."""
     state = store.state(job.folder)
-    if state == "failed" and lease.progress(job.folder)[0] > job.token:
+    if state == "failed" and lease.progress(job.folder).token > job.token:
         return "failed"
     return "finished" if state == "finished" else None
 

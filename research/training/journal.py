@@ -126,7 +126,7 @@ class Journal:
                 gradient_norm_before=self.gradient_norm,
             )
         self.gradient_norm = values["gradient_norm"]
-        self.lease.step = at
+        self.lease.done(at, self.resolved.steps)
 
     def trained(self, done: int, statistics: PyTree, steps: int, seconds: float) -> None:
         """Record the `steps` since the last record, which took `seconds`: their `statistics`, on the host."""

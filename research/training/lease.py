@@ -14,6 +14,7 @@ import platform
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,23 +126,34 @@ def _alive(holder: dict[str, Any]) -> bool | None:
     return None if state in ("T", "t") else True
 
 
-def progress(folder: epath.PathLike) -> tuple[int, int]:
-    """Number of the last lease of a folder, and the step that its holder had come to at its last sign of life."""
+@dataclass(frozen=True)
+class Progress:
+    """Number of a folder's last lease, and what its holder had done at its last sign of life; `rate`: steps/second."""
+
+    token: int = 0
+    step: int = 0
+    steps: int = 0
+    rate: float = 0.0
+
+
+def progress(folder: epath.PathLike) -> Progress:
+    """How far the last holder of a folder is, as its lease says; zeros where that cannot be read."""
     tokens = _tokens(epath.Path(folder))
     if not tokens:
-        return 0, 0
+        return Progress()
     try:
-        return tokens[-1], int(json.loads(_file(epath.Path(folder), tokens[-1]).read_bytes())["step"])
+        said = json.loads(_file(epath.Path(folder), tokens[-1]).read_bytes())
+        return Progress(tokens[-1], int(said["step"]), int(said["steps"]), float(said["rate"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # going on, or damaged
-        return tokens[-1], 0
+        return Progress(tokens[-1])
 
 
 class Lease:
-    """A folder held by this process; made by `take`. `step`: how far its holder is, for others to see."""
+    """A folder held by this process; made by `take`."""
 
     def __init__(self, folder: epath.Path, token: int, values: dict[str, Any]) -> None:
         self.folder, self.token, self._values = folder, token, values
-        self.step = 0
+        self._begun: tuple[int, float] | None = None
 
     def check(self) -> None:
         """To be called before anything is committed to the folder. Raises `Lost` where it is another's by now."""
@@ -152,9 +164,18 @@ class Lease:
                 f"no sign of life for {PATIENCE:.0f} s; nothing more is written"
             )
 
+    def done(self, step: int, steps: int) -> None:
+        """Let others see how far the run is, with the next sign of life."""
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = step, now
+        before, began = self._begun
+        rate = (step - before) / (now - began) if step > before else 0.0
+        self._values |= {"step": step, "steps": steps, "rate": rate}
+
     def beat(self) -> None:
         """Write a sign of life."""
-        self._values |= {"beat": self._values["beat"] + 1, "step": self.step}
+        self._values["beat"] += 1
         record.write_json(_file(self.folder, self.token), self._values)
 
     def release(self) -> None:
@@ -230,6 +251,8 @@ def take(folder: epath.PathLike, *, patient: bool = True) -> Lease:
             "started": _process(os.getpid())[1],
             "beat": 0,
             "step": 0,
+            "steps": 0,
+            "rate": 0.0,
             "released": False,
         }
         if not record.create_text(_file(watch.folder, token + 1), json.dumps(values)):

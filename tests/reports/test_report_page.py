@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from research import config, reports
-from research.reports import wording
+from research.reports import html, wording
 from research.reports.document import Document, Section, Table, Verdict
 from research.sweeps import results
 from research.sweeps.results import StudyRecord
@@ -237,3 +237,19 @@ def test_disagreements_between_runs_are_said_aloud(tmp_path: Path) -> None:
     assert "The runs do not agree on device.device_kind: NVIDIA H100 (runs: 1), cpu (runs: 3)." in text
     assert "The seeds of plain/depth8 do not agree on code_digest" in text
     assert text.count("do not agree on") == 2
+
+
+def test_a_kept_script_that_is_not_whole_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = html.bundle()
+    (file,) = (tmp_path / "convscale").iterdir()
+    kept = file.read_text()
+    assert html.bundle() == made
+    for damaged in (kept[:1000], kept.replace("vega", "evil", 1), ""):
+        file.write_text(damaged)
+        assert html.bundle() == made
+        assert file.read_text() == kept
+    file.unlink()
+    (tmp_path / "convscale").rmdir()
+    (tmp_path / "convscale").touch()  # where nothing can be kept
+    assert html.bundle() == made

@@ -10,7 +10,7 @@ import pytest
 from research import training
 from research.config import Config, replace
 from research.errors import Preempted, UserError
-from research.sweeps import executors, identity, store, study
+from research.sweeps import executors, identity, store, study, watching
 from research.sweeps.executors import local
 from research.sweeps.jobs import Job, Outcome, Resources
 from research.sweeps.plan import Planned
@@ -47,7 +47,7 @@ def made(*runs: Planned, name: str = "rates") -> Study:
 
 
 def listed(workdir: Path) -> dict[str, str]:
-    return {row["run"]: row["status"] for row in study.status(workdir)}
+    return {row["run"]: row["status"] for row in watching.rows(workdir)}
 
 
 def test_a_sweep_trains_each_run_once_and_a_failure_does_not_stop_it(base: Config, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_bug_in_one_run_is_recorded_and_the_run_can_be_tried_again(
         (outcome,) = study.launch(made(planned(base, "a", 0.1)), tmp_path / "work", say=lambda line: None)
     assert (outcome.status, outcome.reason) == ("failed", "OSError: no space left on device")
     assert "Traceback" in capsys.readouterr().err
-    (row,) = study.status(tmp_path / "work")
+    (row,) = watching.rows(tmp_path / "work")
     assert (row["status"], row["reason"]) == ("failed", "OSError: no space left on device")
     (outcome,) = study.launch(made(planned(base, "a", 0.1)), tmp_path / "work", say=lambda line: None)
     assert outcome.status == "finished"

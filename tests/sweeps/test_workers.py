@@ -14,7 +14,7 @@ import pytest
 
 from research.config import Config, from_dict, replace, to_json
 from research.errors import UserError
-from research.sweeps import executors, jobs, plan, store, study
+from research.sweeps import executors, jobs, plan, store, study, watching
 from research.sweeps.executors import local
 from research.sweeps.jobs import Job, Resources
 from research.sweeps.plan import Planned
@@ -106,7 +106,7 @@ def test_what_dies_hangs_or_fails_is_tried_again_or_said_and_the_rest_goes_on(ba
     assert "the loss is" in reasons["wild/short/0"]
     assert "killed/short/0: its worker died (SIGKILL); trying again (1 of 2)" in said
     assert "hung/short/0: no step for 15 s; trying again (1 of 2)" in said
-    listed = {row["run"]: row["status"] for row in study.status(tmp_path / "work")}
+    listed = {row["run"]: row["status"] for row in watching.rows(tmp_path / "work")}
     assert listed == {outcome.job.label: outcome.status for outcome in outcomes}
     assert children() == before, "nothing is left running"
 
@@ -228,7 +228,7 @@ def test_whatever_ends_the_sweep_nothing_is_left_running_and_it_goes_on(base: Co
     assert finished_before >= 0
     assert set(trained.values()) == {1}, f"two launches at once: each run is trained by one of them, not {trained}"
     assert digests(work) == digests(tmp_path / "whole")
-    assert [r["status"] for r in study.status(work)] == ["finished"] * 6
+    assert [r["status"] for r in watching.rows(work)] == ["finished"] * 6
 
 
 def test_each_worker_has_its_own_part_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
