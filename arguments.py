@@ -133,7 +133,7 @@ def _runs(verb: argparse.ArgumentParser) -> None:
     """What every verb that launches many runs takes."""
     verb.add_argument("--workdir", metavar="DIR")
     verb.add_argument("--filter", metavar="GLOB", help="only runs whose label (arm/budget/seed) matches")
-    verb.add_argument("--executor", default="local", metavar="E", help="local")
+    verb.add_argument("--executor", default="local", metavar="E", help="local or slurm; default: local")
     verb.add_argument(
         "--workers", type=int, metavar="N", help="processes, each with its cores and chips; default: this process alone"
     )
@@ -143,6 +143,10 @@ def _runs(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--retries", type=int, default=2, metavar="N", help="of a run whose worker died; default: 2")
     verb.add_argument(
         "--stall-timeout", type=float, default=3600, metavar="S", help="seconds without a step: hung; default: 3600"
+    )
+    verb.add_argument("--partition", metavar="NAME", help="of Slurm")
+    verb.add_argument(
+        "--time-limit", type=int, default=24 * 60, metavar="MIN", help="of a job of Slurm's; default: a day"
     )
     verb.add_argument(
         "--population", default="auto", metavar="N", help="runs in one step; default: auto, as many as measured fastest"

