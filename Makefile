@@ -8,11 +8,12 @@
 #   make parity          compare with torchvision and timm themselves, in a virtual environment of their own
 #   make torch           that environment alone, for `python -m benchmarks.against`
 #   make test-tpu-compile  train steps compiled for TPUs that are not here; half an hour
+#   make test-ray        the executor ray, on clusters that are started for it
 #   make test-slurm      the executor slurm, on a Slurm of one node that is brought up for it (root); 6 minutes
 #   make install-system  what comes from Debian (root)
 #   make clean           remove .venv and caches; runs/ stays
 
-.PHONY: help demo test lint test-device parity torch test-tpu-compile test-slurm install install-system clean
+.PHONY: help demo test lint test-device parity torch test-tpu-compile test-slurm test-ray install install-system clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -68,6 +69,10 @@ test-tpu-compile: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --upgrade \
 	  --target build/libtpu libtpu
 	CONVSCALE_TPU_COMPILE=1 PYTHONPATH=build/libtpu $(BIN)/pytest tests/analysis/test_tpu_compile.py
+
+test-ray: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
+	CONVSCALE_TEST_RAY=1 $(BIN)/pytest -m ray --durations=10
 
 test-slurm: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[slurm]"

@@ -133,7 +133,7 @@ def _runs(verb: argparse.ArgumentParser) -> None:
     """What every verb that launches many runs takes."""
     verb.add_argument("--workdir", metavar="DIR")
     verb.add_argument("--filter", metavar="GLOB", help="only runs whose label (arm/budget/seed) matches")
-    verb.add_argument("--executor", default="local", metavar="E", help="local or slurm; default: local")
+    verb.add_argument("--executor", default="local", metavar="E", help="local, ray or slurm; default: local")
     verb.add_argument(
         "--workers", type=int, metavar="N", help="processes, each with its cores and chips; default: this process alone"
     )
@@ -144,6 +144,7 @@ def _runs(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--stall-timeout", type=float, default=3600, metavar="S", help="seconds without a step: hung; default: 3600"
     )
+    verb.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster; default: one for this sweep alone")
     verb.add_argument("--partition", metavar="NAME", help="of Slurm")
     verb.add_argument(
         "--time-limit", type=int, default=24 * 60, metavar="MIN", help="of a job of Slurm's; default: a day"

@@ -252,6 +252,7 @@ def _launch(
             stall=words.stall_timeout,
             partition=words.partition,
             minutes=words.time_limit,
+            address=words.ray_address,
         ),
         population=words.population,
         pattern=words.filter,

@@ -85,6 +85,10 @@ NEEDS = {
         "libtpu and half an hour; `make test-tpu-compile`",
         lambda: os.environ.get("CONVSCALE_TPU_COMPILE") == "1",
     ),
+    "ray": (
+        "Ray, which starts clusters for them; `make test-ray`",
+        lambda: os.environ.get("CONVSCALE_TEST_RAY") == "1",
+    ),
     "slurm": (
         "a Slurm of one node, brought up for them; `make test-slurm` as root",
         lambda: "SLURM_CONF" in os.environ and importlib.util.find_spec("submitit") is not None,

@@ -53,7 +53,8 @@ class Resources:
 
     `cpus`, `chips` (GPUs or TPU chips): of each worker; None: an equal share of the machine. A run whose worker died
     is tried again `retries` times; one without a step for `stall` seconds has hung, and its worker is ended. Of Slurm:
-    its `partition`, and the `minutes` that it gives a run before that must go back into the queue.
+    its `partition`, and the `minutes` that it gives a run before that must go back into the queue. Of Ray: the
+    `address` of the cluster; None: one for this sweep alone.
     """
 
     workers: int | None = None
@@ -64,6 +65,7 @@ class Resources:
     stall: float = 3600.0
     partition: str | None = None
     minutes: int = 24 * 60
+    address: str | None = None
 
 
 def together(jobs: Sequence[Job]) -> list[list[Job]]:

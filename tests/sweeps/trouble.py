@@ -69,7 +69,7 @@ def start(workdir: Path, base: Config, *words: str, slow: float = 0.0) -> "subpr
     # Python imports this by itself in every process that finds it.
     (workdir.parent / "slow" / "sitecustomize.py").write_text(
         "import sys, time\n"
-        "if not any(word.endswith(('launch.py', 'slurm_node.py')) for word in sys.orig_argv):\n"
+        "if not any(word.endswith(('launch.py', 'slurm_node.py', 'raylet', 'gcs_server')) for word in sys.orig_argv):\n"
         "    from research.training import parallel\n"
         "    split = parallel.Layout.split\n"
         f"    parallel.Layout.split = lambda self, feed, **more: (time.sleep({slow}), split(self, feed, **more))[1]\n"
