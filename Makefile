@@ -9,7 +9,7 @@
 #   make torch           that environment alone, for `python -m benchmarks.against`
 #   make test-tpu-compile  train steps compiled for TPUs that are not here; half an hour
 #   make test-ray        the executor ray, on clusters that are started for it
-#   make test-slurm      the executor slurm, on a Slurm of one node that is brought up for it (root); 6 minutes
+#   make test-slurm      the executor slurm, on a Slurm of one node that is brought up for it (root)
 #   make install-system  what comes from Debian (root)
 #   make clean           remove .venv and caches; runs/ stays
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from research import backend
 from research.errors import Preempted
 from research.sweeps import jobs as values
 from research.sweeps import store, work
@@ -46,6 +47,12 @@ class Died(Exception):
     def __init__(self, reason: str, log: str = "") -> None:
         super().__init__(reason)
         self.log = log
+
+
+def last_lines(text: bytes | str) -> str:
+    """The end of a log."""
+    lines = (text.decode(errors="replace") if isinstance(text, bytes) else text).splitlines()
+    return "\n".join(lines[-LINES:])
 
 
 class Place(Protocol[Handle]):
@@ -94,11 +101,29 @@ class _Progress:
 def outcomes(
     jobs: Sequence[Job],
     resources: Resources,
-    place: Place[Any],
+    make: Callable[[], Place[Any]],
     *,
     say: Callable[[str], None],
 ) -> Iterator[Outcome]:
-    """Run `jobs` at `place` and yield what became of each, in the order in which they end. Raises `Preempted`."""
+    """Run `jobs` at the place that `make` gives, and yield what became of each, in the order in which they end.
+
+    Raises `UserError` at once for a config that contradicts its data, and `Preempted` when a signal came.
+    """
+    if not jobs:
+        return iter(())
+    place = make()  # before JAX starts here, whose threads do not outlive a fork
+    try:
+        backend.keep_to_cpu()  # the chips are for the runs
+        work.check(jobs)
+    except BaseException:
+        place.close()
+        raise
+    return _outcomes(jobs, resources, place, say)
+
+
+def _outcomes(
+    jobs: Sequence[Job], resources: Resources, place: Place[Any], say: Callable[[str], None]
+) -> Iterator[Outcome]:
     with contextlib.closing(place), preemption.asked_to_stop() as asked:
         yield from _Dispatch(resources, place, say, asked).run(jobs)
 
@@ -124,7 +149,9 @@ class _Dispatch(Generic[Handle]):
                 if state == "ended":
                     del self.open[handle]
                     yield from self._ended(handle, task)
-                elif state == "running" and self._hangs(handle, task):
+                elif state == "waiting":  # for the first time, or again: that is no hanging
+                    self.progress.pop(handle, None)
+                elif self._hangs(handle, task):
                     self.place.cancel(handle)
                     del self.open[handle]
                     yield from self._died(task, Died(f"no step for {self.resources.stall:g} s"))
@@ -141,6 +168,11 @@ class _Dispatch(Generic[Handle]):
     def _ended(self, handle: Handle, task: Task) -> Iterator[Outcome]:
         try:
             found = self.place.collect(handle)
+        except Preempted as stopped:
+            if self.asked.is_set():
+                raise
+            yield from self._died(task, Died(f"it was told to stop ({stopped})"))  # it alone: the sweep goes on
+            return
         except Died as death:
             yield from self._died(task, death)
             return

@@ -56,6 +56,13 @@ class Journal:
         Raises `lease.InUse` where another process holds it (`patient`: see `lease.take`).
         """
         self.lease = lease.take(self.workdir, patient=patient)
+        try:
+            return self._claimed()
+        except BaseException:  # a full disk, a damaged record: the next one to try must not find this process here
+            self.release()
+            raise
+
+    def _claimed(self) -> dict[str, Any] | None:
         if (self.workdir / SUMMARY).exists():
             summary = record.read_json(self.workdir / SUMMARY)
             if summary["status"] == "finished":

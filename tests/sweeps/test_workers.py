@@ -119,8 +119,6 @@ def test_whatever_ends_the_sweep_nothing_is_left_running_and_it_goes_on(base: Co
     trained = Counter(
         line.split("  ")[0].partition("] ")[2] for out, _ in said for line in out.splitlines() if "] " in line
     )
-    finished_before = 6 - len(trained)
-    assert finished_before >= 0
     assert set(trained.values()) == {1}, f"two launches at once: each run is trained by one of them, not {trained}"
     assert digests(work) == digests(tmp_path / "whole")
     assert [r["status"] for r in watching.rows(work)] == ["finished"] * 6

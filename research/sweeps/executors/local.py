@@ -51,12 +51,9 @@ def execute(
     if resources.threads is not None:
         raise UserError("threads are of this process, and workers are others; expected one of the two")
     slots = shares(resources)
-    backend.keep_to_cpu()  # the chips are the workers'
-    work.check(jobs)
-    if not jobs:
-        return iter(())
-    pool = Pool(slots[: len(values.together(jobs))], epath.Path(workdir) / "logs")
-    return dispatch.outcomes(jobs, resources, pool, say=say)
+    return dispatch.outcomes(
+        jobs, resources, lambda: Pool(slots[: len(values.together(jobs))], Path(workdir) / "logs"), say=say
+    )
 
 
 @dataclass(frozen=True)
@@ -155,23 +152,19 @@ class _Worker:
             self.said.put(json.loads(line))
         self.said.put(None)
 
-    def give(self, task: Task) -> bool:
-        """Hand it a task; False where it is gone."""
+    def give(self, task: Task) -> None:
+        """Hand it a task; of one that is gone, `said` tells."""
         assert self.process.stdin is not None
         self.at = self.log.stat().st_size
-        try:
+        with contextlib.suppress(OSError):
             self.process.stdin.write(json.dumps(task.encoded) + "\n")
             self.process.stdin.flush()
-        except OSError:
-            return False
-        return True
 
     def last_lines(self) -> str:
         """What it wrote to its log since its present task began: the end of it."""
         with self.log.open("rb") as file:
             file.seek(max(self.at, self.log.stat().st_size - 20_000))
-            lines = file.read().decode(errors="replace").splitlines()
-        return "\n".join(lines[-dispatch.LINES :])
+            return dispatch.last_lines(file.read())
 
     def ask_to_stop(self) -> None:
         """Let it save what it is at, and end."""
@@ -201,7 +194,7 @@ class Pool:
 
     interval = 0.05
 
-    def __init__(self, slots: Sequence[Slot], logs: epath.Path) -> None:
+    def __init__(self, slots: Sequence[Slot], logs: Path) -> None:
         self._slots, self._logs = list(slots), logs
         self._workers: dict[int, _Worker] = {}  # by slot
         self._doing: dict[int, int] = {}  # slot -> handle
@@ -287,14 +280,13 @@ class Pool:
                 continue
             worker = self._workers.get(index)
             if worker is None:
-                folder = Path(self._logs)
-                folder.mkdir(parents=True, exist_ok=True)
-                worker = self._workers[index] = _Worker(slot, folder / f"worker-{index}.log")
+                self._logs.mkdir(parents=True, exist_ok=True)
+                worker = self._workers[index] = _Worker(slot, self._logs / f"worker-{index}.log")
             handle = self._next(worker)
             task = self._waiting.pop(handle)
             worker.shape = self._shapes.pop(handle)
             self._doing[index] = handle
-            worker.give(task)  # of one that is gone, `_listen` hears
+            worker.give(task)
 
     def _next(self, worker: _Worker) -> int:
         """The first task that has the programs of the worker's last, or that no other has; else the first."""

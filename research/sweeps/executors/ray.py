@@ -18,7 +18,7 @@ from etils import epath
 
 from research import backend
 from research.errors import Preempted, UserError
-from research.sweeps import dispatch, work
+from research.sweeps import dispatch
 from research.sweeps import jobs as values
 from research.sweeps.dispatch import Died, Task
 from research.sweeps.jobs import Job, Outcome, Resources
@@ -39,16 +39,7 @@ def execute(
     if importlib.util.find_spec("ray") is None:
         raise UserError("the executor ray needs Ray; install the extra `ray`")
     logs = None if record.is_remote(workdir) else Path(workdir).resolve() / "logs" / "ray"
-    if not jobs:
-        return iter(())
-    cluster = Cluster(resources, logs)  # before JAX starts, whose threads do not outlive a fork
-    try:
-        backend.keep_to_cpu()
-        work.check(jobs)
-    except BaseException:
-        cluster.close()
-        raise
-    return dispatch.outcomes(jobs, resources, cluster, say=say)
+    return dispatch.outcomes(jobs, resources, lambda: Cluster(resources, logs), say=say)
 
 
 def _library() -> Any:
@@ -152,8 +143,7 @@ class Cluster:
 
     def _last_lines(self, handle: int) -> str:
         with contextlib.suppress(OSError, TypeError):
-            text = (self._logs / f"task-{handle}.log").read_text(errors="replace")  # type: ignore[operator]
-            return "\n".join(text.splitlines()[-dispatch.LINES :])
+            return dispatch.last_lines((self._logs / f"task-{handle}.log").read_bytes())  # type: ignore[operator]
         return ""
 
 

@@ -20,7 +20,7 @@ from etils import epath
 
 from research import backend
 from research.errors import Preempted, RunFailed, UserError
-from research.sweeps import dispatch, work
+from research.sweeps import dispatch
 from research.sweeps import jobs as values
 from research.sweeps.dispatch import Died, Task
 from research.sweeps.jobs import Job, Outcome, Resources
@@ -47,11 +47,8 @@ def execute(
             raise UserError(f"the executor slurm needs the program {program}; expected to be on a login node of Slurm")
     if record.is_remote(workdir):
         raise UserError(f"--workdir is {workdir}; expected a folder that every node sees")
-    backend.keep_to_cpu()
-    work.check(jobs)
-    if not jobs:
-        return iter(())
-    return dispatch.outcomes(jobs, resources, Array(resources, Path(workdir).resolve() / "logs" / "slurm"), say=say)
+    folder = Path(workdir).resolve() / "logs" / "slurm"
+    return dispatch.outcomes(jobs, resources, lambda: Array(resources, folder), say=say)
 
 
 class Array:
@@ -164,7 +161,7 @@ def _result(job: Any) -> tuple[str, Any]:
 def _last_lines(file: Path) -> str:
     if not file.exists():
         return ""
-    return "\n".join(file.read_text(errors="replace").splitlines()[-dispatch.LINES :])
+    return dispatch.last_lines(file.read_bytes())
 
 
 def perform(task: dict[str, Any]) -> dict[str, Any]:
