@@ -54,9 +54,24 @@ def parser(about: str | None, run: Mapping[str, Verb]) -> tuple[Parser, dict[str
     v.add_argument("--resolution", type=int, metavar="R", help="pixels; default: the variant's own")
     v.add_argument("--num-classes", type=int, metavar="N")
     v.add_argument("--json", action="store_true")
-    v = verb("train", "launch.py train CONFIG [overrides] --workdir DIR", help_=False)
+    v = verb(
+        "train",
+        "launch.py train CONFIG [overrides] --workdir DIR\n"
+        "       launch.py train CONFIG ... --coordinator HOST:PORT --process-id I --num-processes N",
+        help_=False,
+    )
     v.add_argument("config", metavar="CONFIG", help="NAME, NAME:VARIANT, a path to such a file, or a run's config.json")
     v.add_argument("--workdir", metavar="DIR")
+    v.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="where the processes that train together meet; or auto: as their launcher says",
+    )
+    v.add_argument("--process-id", type=int, metavar="I", help="of this process, from 0")
+    v.add_argument("--num-processes", type=int, metavar="N", help="that train together")
+    v.add_argument("--ray-address", metavar="ADDRESS", help="of a Ray cluster that is to start them; local: one for it")
+    v.add_argument("--cpus-per-process", type=int, metavar="N", help="with --ray-address: cores of each; default: 1")
+    v.add_argument("--chips-per-process", type=int, metavar="N", help="with --ray-address: GPUs or TPU chips of each")
     v = verb("plan", "launch.py plan CONFIG [--topology T] [overrides] [--json]")
     v.add_argument("config", metavar="CONFIG")
     v.add_argument("--topology", metavar="T", help="v5e:2x4, v5p:2x2x1, v6e:4x4, ...; default: the devices at hand")

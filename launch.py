@@ -88,8 +88,26 @@ def train(words: argparse.Namespace, rest: list[str]) -> None:
     _check_workdir(words.workdir)
     _backend()
     from research import training
+    from research.training import processes
 
-    summary = training.train(cfg, words.workdir)
+    if words.ray_address is not None:
+        from research.sweeps import together
+
+        if words.coordinator is not None or words.process_id is not None:
+            raise UserError("--ray-address goes with --num-processes alone: Ray starts the processes")
+        summary = together.train(
+            cfg,
+            words.workdir,
+            processes=words.num_processes or 1,
+            address=words.ray_address,
+            cpus=words.cpus_per_process,
+            chips=words.chips_per_process,
+        )
+    else:
+        processes.connect(words.coordinator, words.process_id, words.num_processes)
+        summary = training.train(cfg, words.workdir)
+    if not processes.is_first():
+        return
     shown = {
         key: value for key, value in summary.items() if key in ("status", "step", "train_seconds", "params_digest")
     }

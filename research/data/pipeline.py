@@ -58,15 +58,18 @@ class Pipeline(Protocol):
 
 @dataclass(frozen=True)
 class Host:
-    """Which of the machines that train together this is; each feeds an equal share of every batch."""
+    """Which of the processes that train together this is; each feeds an equal share of every batch.
+
+    Of a training batch that is gone through in `parts`, it feeds a share of each part.
+    """
 
     index: int = 0
     count: int = 1
+    parts: int = 1
 
-    def rows(self, batch_size: int) -> slice:
-        """This host's rows of a batch."""
-        share = batch_size // self.count
-        return slice(self.index * share, (self.index + 1) * share)
+    def rows(self, batch_size: int, parts: int = 1) -> np.ndarray:
+        """This host's places in a batch, int [rows]."""
+        return np.arange(batch_size).reshape(parts, self.count, -1)[:, self.index].reshape(-1)
 
 
 @functools.lru_cache(maxsize=3)
@@ -76,8 +79,7 @@ def _order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 def training_rows(cfg: DataConfig, count: int, seed: int, step: int, host: Host) -> Feed:
     """Index and epoch, int32 [rows], of the examples that this host feeds at a step; `count` training examples."""
-    first = step * cfg.batch_size
-    places = np.arange(first, first + cfg.batch_size)[host.rows(cfg.batch_size)]
+    places = step * cfg.batch_size + host.rows(cfg.batch_size, host.parts)
     epochs, within = np.divmod(places, count)
     if cfg.shuffle:
         within = np.concatenate([_order(count, seed, int(e))[within[epochs == e]] for e in np.unique(epochs)])
@@ -86,7 +88,7 @@ def training_rows(cfg: DataConfig, count: int, seed: int, step: int, host: Host)
 
 def evaluation_rows(count: int, batch_size: int, number: int, host: Host) -> Feed:
     """Index, epoch and mask [rows] of this host's part of evaluation batch `number`; padding is example 0, mask 0."""
-    places = np.arange(number * batch_size, (number + 1) * batch_size, dtype=np.int32)[host.rows(batch_size)]
+    places = (number * batch_size + host.rows(batch_size)).astype(np.int32)
     real = places < count
     return {
         "index": np.where(real, places, 0),
@@ -124,9 +126,8 @@ def as_batch(
 
 def row_shapes(cfg: DataConfig, host: Host) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of what every feed of training says of its examples: index, epoch and mask."""
-    rows = host.rows(cfg.batch_size)
     kinds = {"index": np.int32, "epoch": np.int32, "mask": np.float32}
-    return {key: jax.ShapeDtypeStruct((rows.stop - rows.start,), kind) for key, kind in kinds.items()}
+    return {key: jax.ShapeDtypeStruct((cfg.batch_size // host.count,), kind) for key, kind in kinds.items()}
 
 
 def seed_words(seed: int) -> np.ndarray:

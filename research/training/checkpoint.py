@@ -19,7 +19,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from research.config import CheckpointConfig
 from research.errors import RunFailed, UserError
-from research.training import parallel
+from research.training import parallel, processes
 from research.training import state as states
 
 PyTree = Any
@@ -119,10 +119,14 @@ class Checkpoints:
     def restore(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         """State and progress of one checkpoint, placed as `like` (shapes with shardings). Raises `Damaged`."""
         items = ocp.args.Composite(state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore())
+        restored, failure = None, None
         try:
             restored = self._manager.restore(step, args=items)
         except Exception as error:  # a damaged file surfaces as one of at least six exception types
-            raise Damaged(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
+            failure = error
+        if found := [name for name in processes.of_each(failure and type(failure).__name__) if name]:
+            raise Damaged(f"checkpoint {step} cannot be read ({found[0]})") from failure
+        assert restored is not None
         progress = dict(restored["progress"] or {})
         for key in ("weights_digest", "has_statistics"):
             progress.pop(key, None)

@@ -11,15 +11,16 @@ from typing import Any
 from etils import epath
 
 from research import config as configs
-from research.errors import RunFailed
+from research.errors import RunFailed, UserError
 from research.scaling import complexity
-from research.training import environment, lease, record, state
+from research.training import environment, lease, processes, record, state
 from research.training.checkpoint import FOLDER
 from research.training.display import Display
 from research.training.record import CONFIG, ENVIRONMENT, SUMMARY
 from research.training.resolve import Resolved
 
 PyTree = Any
+SEEN_AFTER = 10  # seconds after which what one host has written is seen on another, over a network
 
 
 class Journal:
@@ -41,6 +42,9 @@ class Journal:
         self.task = resolved.task
         self.rates = resolved.rates()
         self.gradient_norm = math.nan  # of the last step that was waited for
+        # Of the process that writes: where several train together, the others have neither.
+        self.lease: lease.Lease | None = None
+        self.writer: record.MetricsWriter | None = None
         # What is not device state but must survive a restart; saved beside each checkpoint.
         self.progress: dict[str, Any] = {
             "train_seconds": 0.0,
@@ -53,14 +57,30 @@ class Journal:
     def claim(self, *, patient: bool = True) -> dict[str, Any] | None:
         """Hold the folder and write what a run begins with; its summary where another process has finished it since.
 
-        Raises `lease.InUse` where another process holds it (`patient`: see `lease.take`).
+        Of processes that train together the first does. Raises `lease.InUse` where another process holds it
+        (`patient`: see `lease.take`).
         """
+        finished = processes.from_first(lambda: self._claim(patient=patient))
+        if finished is None and processes.count() > 1:
+            processes.everywhere(self._check_shared)
+        return finished
+
+    def _claim(self, *, patient: bool) -> dict[str, Any] | None:
         self.lease = lease.take(self.workdir, patient=patient)
         try:
             return self._claimed()
         except BaseException:  # a full disk, a damaged record: the next one to try must not find this process here
             self.release()
             raise
+
+    def _check_shared(self) -> None:
+        """Raise `UserError` where this process does not see what the first writes."""
+        token = processes.from_first(lambda: lease.progress(self.workdir).token)
+        for _ in range(SEEN_AFTER):
+            if lease.progress(self.workdir).token == token:
+                return
+            time.sleep(1)
+        raise UserError(f"workdir {str(self.workdir)!r} is not the folder of process 0; expected one that all share")
 
     def _claimed(self) -> dict[str, Any] | None:
         if (self.workdir / SUMMARY).exists():
@@ -81,23 +101,33 @@ class Journal:
     def open(self, start: int, display: Display) -> None:
         """Go on after `start` steps: records beyond them, of a run that died, are dropped."""
         self.display = display
-        self.writer = record.MetricsWriter(self.workdir, start_step=start)
+        if self.lease is not None:
+            self.writer = record.MetricsWriter(self.workdir, start_step=start)
 
     def close(self) -> None:
         """Close what `open` opened."""
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
     def release(self) -> None:
         """Let go of the folder."""
-        self.lease.release()
+        if self.lease is not None:
+            self.lease.release()
 
     def commit(self) -> None:
         """To be called before anything is written to the folder. Raises `lease.Lost` where it is another's by now."""
-        self.lease.check()
+        if self.lease is not None:
+            self.lease.check()
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        self.commit()
-        self.writer.write(row)
+        if self.writer is not None:
+            self.commit()
+            self.writer.write(row)
+
+    def _put(self, name: str, values: Mapping[str, Any]) -> None:
+        if self.lease is not None:
+            self.commit()
+            record.write_json(self.workdir / name, values)
 
     def start_clock(self) -> None:
         """The run's seconds count from now on."""
@@ -116,8 +146,7 @@ class Journal:
     def begun(self, normalisation: Mapping[str, Any], *, at_once: int = 1) -> None:
         """Write under which circumstances the run is made (`environment.describe`)."""
         described = environment.describe(self.resolved, normalisation, at_once=at_once, group=self.group)
-        self.commit()
-        record.write_json(self.workdir / ENVIRONMENT, described)
+        self._put(ENVIRONMENT, described)
 
     def check(self, at: int, measures: Mapping[str, Any]) -> None:
         """Note what a step measured, on the host; raises `RunFailed` where its loss is no number."""
@@ -133,7 +162,8 @@ class Journal:
                 gradient_norm_before=self.gradient_norm,
             )
         self.gradient_norm = values["gradient_norm"]
-        self.lease.done(at, self.resolved.steps)
+        if self.lease is not None:
+            self.lease.done(at, self.resolved.steps)
 
     def trained(self, done: int, statistics: PyTree, steps: int, seconds: float) -> None:
         """Record the `steps` since the last record, which took `seconds`: their `statistics`, on the host."""
@@ -191,10 +221,9 @@ class Journal:
         best = self.progress["best"]
         return self.resolved.config.checkpointing.keep_best and best is not None and best["step"] == done
 
-    def refused(self, reason: str) -> None:
-        """Write the summary of a run that failed before it had a state."""
-        self.commit()
-        record.write_json(self.workdir / SUMMARY, {"status": "failed", "reason": reason})
+    def refused(self, reason: str, **details: Any) -> None:
+        """Write the summary of a run that failed before it had a state, or where its state is out of reach."""
+        self._put(SUMMARY, {"status": "failed", "reason": reason, **details})
 
     def summary(self, status: str, current: state.TrainState, **more: Any) -> dict[str, Any]:
         """Write and return the summary of a run that has come to `current`."""
@@ -213,6 +242,5 @@ class Journal:
             **({"group": self.group} if self.group else {}),
             **more,
         }
-        self.commit()
-        record.write_json(self.workdir / SUMMARY, summary)
+        self._put(SUMMARY, summary)
         return summary

@@ -23,7 +23,8 @@ from research import config as configs
 from research.config import Config
 from research.errors import Preempted, RunFailed, UserError
 from research.scaling import complexity
-from research.training import lease, parallel, preemption, programs, record, resolve, sharing, state, step
+from research.sweeps import identity
+from research.training import lease, parallel, preemption, processes, programs, record, resolve, sharing, state, step
 from research.training.checkpoint import Checkpoints
 from research.training.display import Display
 from research.training.evaluation import Evaluation
@@ -76,15 +77,28 @@ def train(
     `RunFailed` when the loss is no longer finite, the disk is full or an image cannot be read (the summary then says
     `failed`); `Preempted` after a SIGTERM or SIGINT (state is saved).
     """
-    finished = check_folder(cfg, workdir)
+    _check_alike(cfg)
+    finished = processes.from_first(lambda: check_folder(cfg, workdir))
     if finished is not None:
-        if display:
+        if display and processes.is_first():
             Display(0).say(f"{workdir} is finished (step {finished['step']}); nothing to do")
         return finished
-    resolved = resolve.resolve(cfg)
+    resolved = processes.everywhere(lambda: resolve.resolve(cfg))
     stopping = preemption.asked_to_stop() if asked is None else contextlib.nullcontext(asked)
     with stopping as asked, resolve.matmul_precision(cfg):
         return _Run(resolved, epath.Path(workdir), asked, display, at_once, patient).run()
+
+
+def _check_alike(cfg: Config) -> None:
+    """Raise `UserError` where processes that train together were given other configs, or run other code."""
+    if processes.count() == 1:
+        return
+    said = processes.of_each([configs.to_dict(cfg), identity.code_digest(cfg)])
+    for number, (theirs, code) in enumerate(said):
+        if different := configs.differences(configs.from_dict(said[0][0]), configs.from_dict(theirs)):
+            raise UserError(f"process {number} has another config than process 0: {', '.join(different)} differ")
+        if code != said[0][1]:
+            raise UserError(f"process {number} runs other code than process 0; expected the same on every host")
 
 
 def cost(resolved: Resolved) -> complexity.Cost:
@@ -111,14 +125,15 @@ class _Run:
     ) -> None:
         self.resolved, self.workdir, self.asked, self.at_once = resolved, workdir, asked, at_once
         self.cfg, self.layout = resolved.config, resolved.layout
-        self.show, self.patient = display, patient
+        self.show, self.patient = display and processes.is_first(), patient
+        self.flags: deque[jax.Array] = deque()  # of the last steps: whether any process was asked to stop
 
     def run(self) -> dict[str, Any]:
         """Prepare, loop, and write the summary whatever the end."""
         with ThreadPoolExecutor(1) as reader:  # decompressing and tracing go side by side
             pipeline = reader.submit(programs.pipeline_of, self.resolved)
             self.journal = Journal(self.resolved, self.workdir, cost(self.resolved))
-            self.pipeline = pipeline.result()
+            self.pipeline = processes.everywhere(pipeline.result)
         finished = self.journal.claim(patient=self.patient)  # nothing is written before its data could be read
         if finished is not None:
             return finished
@@ -143,21 +158,37 @@ class _Run:
             except lease.Lost:
                 raise
             except RunFailed as failure:
-                self._summary("failed", reason=str(failure), **failure.details)
+                self._fail(str(failure), **failure.details)
                 raise
             except UserError as error:  # an image that turns out to be damaged when it is due
-                self._summary("failed", reason=str(error))
+                self._fail(str(error))
                 raise RunFailed(str(error)) from error
             except Exception as error:
-                if not disk_is_full(error):
-                    raise
-                raise self._disk_failure() from error
+                if disk_is_full(error):
+                    raise self._disk_failure() from error
+                if processes.count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
+                    raise self._left_alone(error) from error
+                raise
+
+    def _left_alone(self, error: Exception) -> RunFailed:
+        """What to say where a collective operation failed; the summary says it too."""
+        line = " ".join(str(error).split())[:160]
+        failure = RunFailed(f"another process of this run ended ({line}); the same command in each continues")
+        self._fail(str(failure))
+        return failure
+
+    def _fail(self, reason: str, **details: Any) -> None:
+        """Write the summary of a run that failed; of several processes the others may not take part in it."""
+        if processes.count() > 1:
+            self.journal.refused(reason, **details)
+        else:
+            self._summary("failed", reason=reason, **details)
 
     def _disk_failure(self) -> RunFailed:
         """What to say of a full disk; the summary says it too, if it still fits."""
         failure = disk_failure(self.workdir, self.checkpoints)
         with contextlib.suppress(OSError):
-            self._summary("failed", reason=str(failure))
+            self._fail(str(failure))
         return failure
 
     def _close(self) -> None:
@@ -223,7 +254,7 @@ class _Run:
             if done == self.start + 1:  # while the device takes the first step
                 journal.begun(self.pipeline.resident, at_once=self.at_once)
             logging_due, eval_due = resolved.due(resolved.log_every, done), resolved.due(resolved.eval_every, done)
-            stop = self.asked.is_set()
+            stop = self._is_to_stop()
             save_due = resolved.due(resolved.save_every, done) or stop
             probe_due = self.probing is not None and resolved.due(resolved.probe_every, done)
             while len(measured) > (0 if logging_due or eval_due or save_due or probe_due else IN_FLIGHT):
@@ -244,6 +275,13 @@ class _Run:
             idle += time.perf_counter() - paused
             if stop and done < resolved.steps:
                 self._preempt(done)
+
+    def _is_to_stop(self) -> bool:
+        """Whether the run was asked to stop; of several processes all hear of it after the same step."""
+        if self.layout.processes == 1:
+            return self.asked.is_set()
+        self.flags.append(self.layout.any_process(self.asked.is_set()))
+        return len(self.flags) > IN_FLIGHT and bool(self.flags.popleft())
 
     def _probe(self, done: int) -> None:
         if self.probing is not None:
@@ -269,7 +307,7 @@ class _Run:
         try:
             yield
         except RunFailed:
-            if self.asked.is_set():
+            if self.asked.is_set() and self.layout.processes == 1:
                 for earlier in measured:
                     self._check(*earlier)
                 self._preempt(done, save=save)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
@@ -24,6 +25,7 @@ from research import backend
 from research.config import Config
 from research.data import Host
 from research.errors import UserError
+from research.training import processes
 from research.training import step as steps
 
 PyTree = Any
@@ -53,6 +55,7 @@ class Layout:
     parts: int = 1
     deterministic: bool = True
     lasting: bool = False  # its steps are compiled for this run alone, and may then call oneDNN (`backend.unkept`)
+    processes: int = 1  # that train together, each with its share of the devices and of every batch
 
     @property
     def axis_name(self) -> str | None:
@@ -61,7 +64,13 @@ class Layout:
 
     @functools.cached_property
     def mesh(self) -> jax.sharding.Mesh:
-        """One axis, `batch`, over the devices; Auto, so that the compiler places what is inside the step."""
+        """One axis, `batch`, over the devices; Auto, so that the compiler places what is inside the step.
+
+        Those of a process follow one another, as its rows of a batch do.
+        """
+        if self.processes > 1:
+            ordered = sorted(self.devices, key=lambda device: (device.process_index, device.id))
+            return jax.sharding.Mesh(np.array(ordered), (AXIS,), axis_types=(AxisType.Auto,))
         return jax.make_mesh((len(self.devices),), (AXIS,), devices=self.devices, axis_types=(AxisType.Auto,))
 
     def model(self, model: nn.Module) -> nn.Module:
@@ -72,7 +81,7 @@ class Layout:
 
     def replicate(self, tree: PyTree) -> PyTree:
         """Put a pytree whole on every device."""
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+        return _put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
     def _sharding(self, x: Any) -> NamedSharding:
         axis = split_axis(x.shape, len(self.devices)) if self.fsdp else None
@@ -81,7 +90,7 @@ class Layout:
 
     def place(self, state: PyTree) -> PyTree:
         """Put the state of a run where it is kept: whole on every device, or split by `split_axis`."""
-        return jax.device_put(state, jax.tree.map(self._sharding, state))
+        return _put(state, jax.tree.map(self._sharding, state))
 
     def gathered(self, variables: PyTree) -> PyTree:
         """Variables whole on every device, which is how a step of `fsdp` computes with them; gradients come back split.
@@ -114,7 +123,8 @@ class Layout:
         """The shapes of what `split` gives."""
 
         def one(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            before = (parts, x.shape[0] // parts) if parts > 1 else (x.shape[0],)
+            rows = x.shape[0] * self.processes
+            before = (parts, rows // parts) if parts > 1 else (rows,)
             spec = PartitionSpec(*[None] * (len(before) - 1), AXIS)
             if self.mode == "pmap":
                 count = len(self.devices)
@@ -124,7 +134,7 @@ class Layout:
         return jax.tree.map(one, shapes)
 
     def split(self, feed: PyTree, *, parts: int = 1, members: bool = False) -> PyTree:
-        """Put a feed (leading axis: the batch) on the devices, an equal share on each.
+        """Put a feed (leading axis: this process's rows of the batch) on the devices, an equal share on each.
 
         With `parts` above 1, consecutive parts of the batch get a leading axis of their own, and each is split; so is
         each member of a population, whose axis stands before the batch.
@@ -134,8 +144,23 @@ class Layout:
         before = int(parts > 1 or members)
         if self.mode == "pmap":
             feed = jax.tree.map(functools.partial(self._mapped, axis=before), feed)
-            return jax.device_put(feed, NamedSharding(self.mesh, PartitionSpec(AXIS)))
-        return jax.device_put(feed, NamedSharding(self.mesh, PartitionSpec(*[None] * before, AXIS)))
+            return self._put_rows(feed, PartitionSpec(AXIS))
+        return self._put_rows(feed, PartitionSpec(*[None] * before, AXIS))
+
+    def _put_rows(self, feed: PyTree, spec: PartitionSpec) -> PyTree:
+        sharding = NamedSharding(self.mesh, spec)
+        if self.processes == 1:
+            return jax.device_put(feed, sharding)
+        return jax.tree.map(functools.partial(jax.make_array_from_process_local_data, sharding), feed)
+
+    @functools.cached_property
+    def _most(self) -> Callable[[jax.Array], jax.Array]:
+        return jax.jit(jnp.max, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+
+    def any_process(self, flag: bool) -> jax.Array:
+        """Whether any of the processes says so, bool []; not waited for. Each must ask."""
+        own = np.full(len(self.devices) // self.processes, flag)
+        return self._most(self._put_rows(own, PartitionSpec(AXIS)))
 
     def _mapped(self, x: np.ndarray, *, axis: int) -> np.ndarray:
         """pmap's form of one array of a feed: the devices first."""
@@ -226,12 +251,15 @@ def layout(config: Config, devices: Sequence[jax.Device] | None = None) -> Layou
     Raises `UserError`: too few devices, or what does not go together.
     """
     cfg, batch_size = config.parallelism, config.data.batch_size
-    if jax.process_count() > 1:
-        raise UserError(f"{jax.process_count()} processes are connected; expected one: a run is trained by one process")
+    together = processes.count() if devices is None else 1
+    if devices is None and jax.process_count() > together:
+        raise UserError(f"the devices belong to {jax.process_count()} processes; expected --coordinator auto in each")
     available = jax.devices() if devices is None else devices
     count = cfg.devices or len(available)
     if count > len(available):
         raise UserError(f"parallelism.devices is {count}; there are {len(available)} ({available[0].platform})")
+    if together > 1:
+        _check_processes(config, together, available, count)
     per_replica = cfg.batch_norm == "per_replica"
     if cfg.sharding == "fsdp" and (cfg.mode == "pmap" or per_replica):
         other = "mode pmap" if cfg.mode == "pmap" else "batch_norm per_replica"
@@ -244,7 +272,22 @@ def layout(config: Config, devices: Sequence[jax.Device] | None = None) -> Layou
         fsdp=cfg.sharding == "fsdp",
         parts=cfg.accumulate,
         deterministic=config.precision.deterministic,
+        processes=together,
     )
+
+
+def _check_processes(config: Config, together: int, available: Sequence[jax.Device], count: int) -> None:
+    """Raise `UserError` where processes cannot train together: they have what differs, or are not all needed."""
+    if config.parallelism.mode == "pmap":
+        raise UserError(f"parallelism.mode is pmap, and {together} processes train together; expected jit")
+    if count != len(available):
+        raise UserError(
+            f"parallelism.devices is {count}, and {together} processes have {len(available)}; expected all of them"
+        )
+    each = collections.Counter(device.process_index for device in available)
+    if len(set(each.values())) > 1:
+        shown = ", ".join(str(each[number]) for number in sorted(each))
+        raise UserError(f"the processes have {shown} devices; expected as many in each")
 
 
 def _check_batch(batch_size: int, devices: int, parts: int, *, even: bool) -> None:
@@ -259,9 +302,25 @@ def _check_batch(batch_size: int, devices: int, parts: int, *, even: bool) -> No
         raise UserError(f"data.batch_size is {batch_size}, not divisible by {' x '.join(among)}; nearest: {near}")
 
 
-def this_host() -> Host:
-    """Which of the processes that train together this is."""
-    return Host(jax.process_index(), jax.process_count())
+def this_host(parts: int = 1) -> Host:
+    """Which of the processes that train together this is, for batches that are trained on in `parts`."""
+    together = processes.count()
+    return Host(jax.process_index(), together, parts) if together > 1 else Host()
+
+
+def _put(tree: PyTree, shardings: PyTree) -> PyTree:
+    """Put arrays, of which each process has the whole, where the shardings say."""
+    if all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings)):
+        return jax.device_put(tree, shardings)
+
+    def one(x: Any, sharding: NamedSharding) -> jax.Array:
+        array = np.asarray(x)
+        array = array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    if isinstance(shardings, NamedSharding):
+        return jax.tree.map(lambda x: one(x, shardings), tree)
+    return jax.tree.map(one, tree, shardings)
 
 
 def one_device() -> jax.sharding.Sharding:
@@ -298,4 +357,6 @@ def describe(layout_: Layout) -> dict[str, Any]:
 
 def host(tree: PyTree) -> PyTree:
     """A pytree as numpy arrays on the host; waits for the devices."""
+    if processes.count() > 1:
+        return jax.tree.map(processes.whole, tree)
     return jax.tree.map(np.asarray, jax.device_get(tree))

@@ -111,7 +111,7 @@ class _Population:
             for index in self.active:
                 shown = display if index == self.active[0] else Display(self.lead.steps, enabled=False)
                 self.journals[index].open(self.start, shown)
-                open_.callback(self.journals[index].writer.close)
+                open_.callback(self.journals[index].close)
             try:
                 with display:
                     self._compile()

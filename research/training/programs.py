@@ -17,13 +17,13 @@ PyTree = Any
 
 def example_feed(pipeline: data.Pipeline, batch_size: int | None = None) -> data.Feed:
     """A feed of zeros with the shapes of the pipeline's, for a batch of `batch_size` (default: that of training)."""
-    shapes = pipeline.feed_shapes
-    return {k: np.zeros((batch_size or x.shape[0], *x.shape[1:]), x.dtype) for k, x in shapes.items()}
+    rows = batch_size and batch_size // parallel.this_host().count
+    return {k: np.zeros((rows or x.shape[0], *x.shape[1:]), x.dtype) for k, x in pipeline.feed_shapes.items()}
 
 
 def pipeline_of(resolved: Resolved) -> data.Pipeline:
     """The run's examples. A resident set that the run before in this process had is not read again."""
-    cfg, host = resolved.config, parallel.this_host()
+    cfg, host = resolved.config, parallel.this_host(resolved.layout.parts)
     if data.input_of(resolved.data, cfg.augmentation) == "streaming":
         return data.pipeline(resolved.data, cfg.augmentation, seed=cfg.seed, host=host)
     read = dataclasses.replace(resolved.data, batch_size=1, eval_batch_size=1)  # by whichever batch it is then fed

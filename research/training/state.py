@@ -12,6 +12,8 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from research.training import processes
+
 PyTree = Any
 
 
@@ -91,7 +93,7 @@ def digest(tree: PyTree) -> str:
     sha = hashlib.sha256()
     leaves = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
     for path, leaf in sorted(leaves, key=lambda item: item[0]):
-        array = np.asarray(jax.device_get(leaf))
+        array = processes.whole(leaf)
         sha.update(f"{path} {array.dtype} {array.shape}\n".encode())
         sha.update(np.ascontiguousarray(array).tobytes())
     return sha.hexdigest()

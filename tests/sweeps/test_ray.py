@@ -13,7 +13,7 @@ import pytest
 
 from research.config import Config, replace
 from research.errors import UserError
-from research.sweeps import executors, study, watching
+from research.sweeps import executors, study, together, watching
 from research.sweeps.executors import ray as of_ray
 from research.sweeps.jobs import Resources
 from research.sweeps.study import Study
@@ -113,3 +113,25 @@ def test_what_is_stopped_saves_its_state_and_goes_on(base: Config, tmp_path: Pat
     out, errors = start(work, cfg, *ON_RAY).communicate(timeout=300)
     assert "6 run, 0 failed" in out, errors
     assert digests(work) == digests(tmp_path / "whole")
+
+
+@pytest.mark.ray
+def test_one_run_on_two_nodes_outlives_a_process(
+    base: Config, tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setattr(together, "PLACING", 5.0)
+
+    more = {"model.trouble": "kill", "budget.log_every": "2 steps", "parallelism.devices": None}
+    cfg = replace(base, **more, **{"parallelism.sharding": "fsdp"})
+    whole = together.train(cfg, tmp_path / "whole", processes=2, address=cluster.address)
+    assert whole["status"] == "finished"
+    (tmp_path / "kill").touch()  # the first process that trains finds it, and dies
+    again = together.train(cfg, tmp_path / "again", processes=2, address=cluster.address)
+    assert not (tmp_path / "kill").exists()
+    assert again["params_digest"] == whole["params_digest"]
+    assert record.read_json(tmp_path / "again" / record.ENVIRONMENT)["processes"] == 2
+    assert not ray.is_initialized()
+    with pytest.raises(UserError, match=r"3 processes need \{'CPU': 1.0\} each"):
+        together.train(cfg, tmp_path / "more", processes=3, address=cluster.address)

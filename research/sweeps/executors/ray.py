@@ -42,10 +42,42 @@ def execute(
     return dispatch.outcomes(jobs, resources, lambda: Cluster(resources, logs), say=say)
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The module `ray`, which takes a second to import."""
     import ray
 
     return ray
+
+
+def connect(address: str | None) -> None:
+    """Join the cluster at `address`, or start one on this machine alone, on loopback, that ends with this process.
+
+    Raises `UserError` where there is none.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray = library()
+    if ray.is_initialized():
+        return
+    own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address in (None, "local") else {}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **own)
+    except (ConnectionError, ValueError) as error:
+        raise UserError(f"no Ray cluster at {address!r}: {' '.join(str(error).split())}") from error
+
+
+def accelerators(chips: int | None) -> dict[str, float]:
+    """So many GPUs or TPU chips by the name that the cluster has for them; none: as it has none."""
+    if not chips:
+        return {}
+    return {"TPU" if library().cluster_resources().get("TPU") else "GPU": float(chips)}
+
+
+def options(cpus: int | None, chips: int | None) -> dict[str, Any]:
+    """What Ray is told that a task or an actor needs."""
+    found = accelerators(chips)
+    named: dict[str, Any] = {"num_gpus": found["GPU"]} if "GPU" in found else {"resources": found} if found else {}
+    return {"num_cpus": cpus or 1, **named}
 
 
 class Cluster:
@@ -54,22 +86,10 @@ class Cluster:
     interval = 0.2
 
     def __init__(self, resources: Resources, logs: Path | None) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray = _library()
-
+        connect(resources.address)
         self._logs, self._count = logs, 0
         self._most = resources.workers
-        if not ray.is_initialized():
-            own = {} if resources.address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-            try:
-                ray.init(address=resources.address or "local", log_to_driver=False, logging_level="ERROR", **own)
-            except (ConnectionError, ValueError) as error:
-                raise UserError(f"no Ray cluster at {resources.address!r}: {' '.join(str(error).split())}") from error
-        chips: dict[str, Any] = {"num_gpus": resources.chips} if resources.chips else {}
-        if resources.chips and ray.cluster_resources().get("TPU"):
-            chips = {"resources": {"TPU": resources.chips}}
-        self._perform = ray.remote(num_cpus=resources.cpus or 1, max_retries=0, **chips)(perform)
+        self._perform = library().remote(max_retries=0, **options(resources.cpus, resources.chips))(perform)
         self._waiting: dict[int, Task] = {}
         self._running: dict[int, Any] = {}  # references to what Ray has
         self._tasks: dict[int, Task] = {}
@@ -93,7 +113,7 @@ class Cluster:
 
     def poll(self, handle: int) -> Literal["waiting", "running", "ended"]:
         """See `dispatch.Place`."""
-        ray = _library()
+        ray = library()
 
         self._hand_over()
         if handle in self._waiting:
@@ -106,7 +126,7 @@ class Cluster:
 
     def collect(self, handle: int) -> Mapping[str, tuple[values.Status, str]]:
         """See `dispatch.Place`."""
-        ray = _library()
+        ray = library()
 
         self._tasks.pop(handle)
         try:
@@ -119,7 +139,7 @@ class Cluster:
 
     def cancel(self, handle: int) -> None:
         """See `dispatch.Place`."""
-        ray = _library()
+        ray = library()
 
         self._waiting.pop(handle, None)
         self._tasks.pop(handle)
@@ -128,7 +148,7 @@ class Cluster:
 
     def close(self) -> None:
         """See `dispatch.Place`."""
-        ray = _library()
+        ray = library()
 
         self._waiting.clear()
         for reference in self._running.values():
