@@ -11,6 +11,7 @@ from typing import Any
 from etils import epath
 
 from research import config as configs
+from research import storage
 from research.errors import RunFailed
 from research.scaling import complexity
 from research.training import environment, lease, record, state
@@ -63,25 +64,23 @@ class Journal:
             raise
 
     def _claimed(self) -> dict[str, Any] | None:
-        if (self.workdir / SUMMARY).exists():
-            summary = record.read_json(self.workdir / SUMMARY)
-            if summary["status"] == "finished":
-                self.release()
-                return summary
-        record.remove_partial(self.workdir)
-        if (self.workdir / ENVIRONMENT).exists():
-            begun = record.read_json(self.workdir / ENVIRONMENT)
-            if isinstance(begun, dict) and begun.get("group") != self.group:
-                # Begun alone or in another group, where it is another run in its last bits: it starts anew.
-                (self.workdir / FOLDER).rmtree(missing_ok=True)
-        record.write_text(self.workdir / CONFIG, configs.to_json(self.resolved.config))
-        (self.workdir / SUMMARY).unlink(missing_ok=True)  # of a run that was preempted or failed: it goes on now
+        summary = record.read_if_there(self.workdir / SUMMARY)
+        if summary is not None and summary["status"] == "finished":
+            self.release()
+            return summary
+        storage.remove_partial(self.workdir)
+        begun = record.read_if_there(self.workdir / ENVIRONMENT)
+        if begun is not None and begun.get("group") != self.group:
+            # Begun alone or in another group, where it is another run in its last bits: it starts anew.
+            storage.remove_tree(self.workdir / FOLDER)
+        storage.write(self.workdir / CONFIG, configs.to_json(self.resolved.config))
+        storage.remove(self.workdir / SUMMARY)  # of a run that was preempted or failed: it goes on now
         return None
 
     def open(self, start: int, display: Display) -> None:
         """Go on after `start` steps: records beyond them, of a run that died, are dropped."""
         self.display = display
-        self.writer = record.MetricsWriter(self.workdir, start_step=start)
+        self.writer = record.MetricsWriter(self.workdir, start_step=start, check=self.lease.check)
 
     def close(self) -> None:
         """Close what `open` opened."""
@@ -92,12 +91,9 @@ class Journal:
         self.lease.release()
 
     def commit(self) -> None:
-        """To be called before anything is written to the folder. Raises `lease.Lost` where it is another's by now."""
+        """To be called before a state or a summary is written. Raises `lease.Lost` where the folder is another's."""
         self.lease.check()
-
-    def _write(self, row: Mapping[str, Any]) -> None:
-        self.commit()
-        self.writer.write(row)
+        self.writer.flush()
 
     def start_clock(self) -> None:
         """The run's seconds count from now on."""
@@ -116,7 +112,7 @@ class Journal:
     def begun(self, normalisation: Mapping[str, Any], *, at_once: int = 1) -> None:
         """Write under which circumstances the run is made (`environment.describe`)."""
         described = environment.describe(self.resolved, normalisation, at_once=at_once, group=self.group)
-        self.commit()
+        self.lease.check()
         record.write_json(self.workdir / ENVIRONMENT, described)
 
     def check(self, at: int, measures: Mapping[str, Any]) -> None:
@@ -146,7 +142,7 @@ class Journal:
             "learning_rate": float(self.rates[done - 1]),
             "images_per_second": images / max(seconds, 1e-9),
         }
-        self._write(row)
+        self.writer.write(row)
         self.display.record(row)
 
     def evaluated(self, done: int, values: Mapping[str, Mapping[str, Any]]) -> float:
@@ -162,7 +158,7 @@ class Journal:
         # Lists (per class, the confusion matrix) go into the last record only: with 1,000 classes they weigh megabytes.
         last = done == self.resolved.steps or self.is_stale()
         written = {**self._base(done), **(row if last else numbers)}
-        self._write(written)
+        self.writer.write(written)
         self.display.record(written)
         if not math.isfinite(loss):
             raise RunFailed(f"the loss on the evaluation split is {loss} at step {done}")
@@ -171,7 +167,7 @@ class Journal:
 
     def probed(self, done: int, found: Mapping[str, float]) -> None:
         """Record what the probes found, as `probe/PROBE/LAYER`."""
-        self._write({**self._base(done), **{f"probe/{key}": value for key, value in found.items()}})
+        self.writer.write({**self._base(done), **{f"probe/{key}": value for key, value in found.items()}})
 
     def _remember(self, done: int, metric: float) -> None:
         """Which evaluation was best, and how many there were since."""
@@ -193,7 +189,7 @@ class Journal:
 
     def refused(self, reason: str) -> None:
         """Write the summary of a run that failed before it had a state."""
-        self.commit()
+        self.lease.check()
         record.write_json(self.workdir / SUMMARY, {"status": "failed", "reason": reason})
 
     def summary(self, status: str, current: state.TrainState, **more: Any) -> dict[str, Any]:

@@ -278,6 +278,8 @@ class _Population:
         """Checkpoint the group."""
         for journal in self.journals:
             journal.tick()
+        for index in self.active:
+            self.journals[index].commit()
         progress = {
             "members": [journal.progress for journal in self.journals],
             "failed": self.failed,
