@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jax import export as jax_export
 from PIL import Image
 
 import launch
@@ -219,6 +220,14 @@ def test_the_last_and_the_best_checkpoints_are_kept(folder: str, tmp_path: Path)
         archive.wait()
     archive.close()
     assert storage.names(folder) == ["3.json", "3.tar", "5.json", "5.tar", "6.json", "6.tar"]
+
+    def lost() -> None:
+        raise lease.Lost("it went to another process")
+
+    late = Archive(folder, **kept, check=lost)  # type: ignore[arg-type]
+    late.save(7, local, 1.0)
+    with pytest.raises(lease.Lost):
+        late.close()
     again = Archive(folder, **kept)  # type: ignore[arg-type]
     assert (again.steps(), again.best()) == ([3, 5, 6], 3)
     again.fetch(3, tmp_path / "checkpoints" / "3")
@@ -266,14 +275,11 @@ def test_a_run_is_killed_goes_on_and_is_used(base: Config, in_s3: str, tmp_path:
 
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "image.png")
     storage.write(f"{in_s3}/image.png", (tmp_path / "image.png").read_bytes())
-    found = [run(tmp_path, "predict", "--json", "--workdir", at, f"{at}/../image.png") for at in ("whole",)]
-    found.append(run(tmp_path, "predict", "--json", "--workdir", in_s3, f"{in_s3}/image.png"))
-    classes = [json.loads(out)[0]["classes"] for out in found]
-    assert classes[0] == classes[1]
+    there = json.loads(run(tmp_path, "predict", "--json", "--workdir", in_s3, f"{in_s3}/image.png"))
+    here = json.loads(run(tmp_path, "predict", "--json", "--workdir", "whole", "image.png"))
+    assert there[0]["classes"] == here[0]["classes"]
     for at in ("whole", in_s3):
         run(tmp_path, "eval", "--workdir", at)
-        run(tmp_path, "export", "--workdir", at, "--out", f"{at}/network")
-    assert {"network", "network.json", "eval-digits-20.json"} <= set(storage.names(in_s3))
     assert record.read_json(f"{in_s3}/eval-digits-20.json") == record.read_json(tmp_path / "whole/eval-digits-20.json")
 
 
@@ -303,7 +309,8 @@ def test_sweeps_share_the_work_and_report_it(base: Config, in_s3: str, tmp_path:
     assert sorted(ran) == sorted(set(ran)), "each is trained by one of them"
     assert len(ran) == 4
     assert digests(in_s3) == digests(str(tmp_path / "whole"))
-    assert any(name.startswith("worker-") for name in storage.names(f"{in_s3}/logs"))
+    logs = [name for pool in storage.names(f"{in_s3}/logs") for name in storage.names(f"{in_s3}/logs/{pool}")]
+    assert sorted(set(logs)) == ["worker-0.log", "worker-1.log"]
     again = run(tmp_path, *words, in_s3)
     assert "0 run, 0 failed, 4 not needed again" in again
     assert again.splitlines()[-1] == f"{in_s3}/report.html"
@@ -333,9 +340,17 @@ def test_a_sweep_in_one_process_trains_groups_there(
     assert "4 finished" in capsys.readouterr().out
 
 
-def test_a_picture_is_written_there(in_s3: str, base: Config, tmp_path: Path) -> None:
-    cfg = replace(base, **{"model.name": "lenet5", "model.options": {}, "budget.train": "2 steps"})
+@pytest.mark.networks  # whose sizes are symbols while they are exported
+def test_networks_and_pictures_are_written_there(in_s3: str, base: Config, tmp_path: Path) -> None:
+    cfg = replace(base, **{"model.name": "lenet5", "data.resolution": 16, "budget.train": "2 steps"})
     training.train(cfg, in_s3, display=False)
+    assert launch.main(["export", "--workdir", in_s3, "--out", f"{in_s3}/network"]) == 0
+    assert jax_export.deserialize(bytearray(storage.read(f"{in_s3}/network") or b"")).in_avals[0].shape[1:] == (
+        16,
+        16,
+        1,
+    )
+    assert record.read_json(f"{in_s3}/network.json")["output"]["meaning"] == "probability of each class"
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "image.png")
     assert launch.main(["explain", "--workdir", in_s3, "--image", str(tmp_path / "image.png")]) == 0
     with Image.open(io.BytesIO(storage.read(f"{in_s3}/explain/image.png") or b"")) as picture:

@@ -8,6 +8,7 @@ before it: it has the metric by which the best is known without reading all of t
 import json
 import tarfile
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,13 +20,21 @@ from research import storage
 class Archive:
     """The checkpoints in a store's `folder`, of which the last `keep_last` and, with `keep_best`, the best are kept.
 
-    One upload is on its way at a time; where not `asynchronous`, `save` waits for it.
+    One upload is on its way at a time; where not `asynchronous`, `save` waits for it. `check` is called before one
+    counts: it raises where the folder went to another process meanwhile.
     """
 
     def __init__(
-        self, folder: epath.PathLike, *, keep_last: int, keep_best: bool, higher_is_better: bool, asynchronous: bool
+        self,
+        folder: epath.PathLike,
+        *,
+        keep_last: int,
+        keep_best: bool,
+        higher_is_better: bool,
+        asynchronous: bool,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._folder = epath.Path(folder)
+        self._folder, self._check = epath.Path(folder), check
         self._keep_last, self._keep_best, self._asynchronous = keep_last, keep_best, asynchronous
         self._sign = 1 if higher_is_better else -1
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="archive")
@@ -69,6 +78,7 @@ class Archive:
                 tar.add(local, arcname=".")
             packed.flush()
             storage.upload(Path(packed.name), self._file(step, "tar"))
+        self._check()
         storage.write(self._file(step, "json"), json.dumps({"metric": metric}))
         self._metrics = {**self._metrics, step: metric}  # anew: another thread may be reading it
         kept = {*self.steps()[-self._keep_last :], *([self.best()] if self._keep_best else [])}

@@ -10,7 +10,7 @@ import logging
 import tarfile
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ class Checkpoints:
     """The checkpoints of one run folder. `higher_is_better` says which metric value is best.
 
     Where others of this process save too (not `alone`), each saves at once and in its turn: Orbax numbers its
-    operations per process, and two that go on side by side take one another's folders for their own.
+    operations per process, and two that go on side by side take one another's folders for their own. `check`: see
+    `archive`.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Checkpoints:
         higher_is_better: bool,
         read_only: bool = False,
         alone: bool = True,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         folder = epath.Path(workdir) / FOLDER
         self._archive: Archive | None = None
@@ -72,6 +74,7 @@ class Checkpoints:
                 keep_best=cfg.keep_best,
                 higher_is_better=higher_is_better,
                 asynchronous=cfg.asynchronous,
+                check=check,
             )
             self._scratch = tempfile.TemporaryDirectory(prefix="convscale-", ignore_cleanup_errors=True)
             folder = epath.Path(self._scratch.name) / FOLDER

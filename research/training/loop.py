@@ -131,6 +131,7 @@ class _Run:
                 self.cfg.checkpointing,
                 higher_is_better=self.resolved.task.higher_is_better,
                 alone=self.at_once == 1,
+                check=self.journal.lease.check,
             )
             open_.callback(self._close)
             self.state = self._initial_state()

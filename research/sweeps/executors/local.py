@@ -252,9 +252,9 @@ class Pool:
         self._workers.clear()
         self._doing.clear()
         with self._open:
-            if storage.is_remote(self._kept):
+            if storage.is_remote(self._kept):  # below a name of this pool's own: nothing is appended to there
                 for log in self._logs.iterdir():
-                    storage.upload(log, self._kept / log.name)
+                    storage.upload(log, self._kept / self._logs.name / log.name)
 
     def _listen(self) -> None:
         """Hear what the workers have said."""
