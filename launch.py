@@ -186,12 +186,12 @@ def export(words: argparse.Namespace, rest: list[str]) -> None:
 
 def explain(words: argparse.Namespace, rest: list[str]) -> None:
     """Grad-CAM: where in an image the network finds what speaks for a class; the picture's path is the last line."""
-    from pathlib import Path
+    from etils import epath
 
     from research.analysis import explain as explaining
 
     trained = _trained(words)
-    out = words.out or Path(words.workdir, "explain", f"{Path(words.image).stem}.png")
+    out = words.out or epath.Path(words.workdir) / "explain" / f"{epath.Path(words.image).stem}.png"
     seen = explaining.explain(trained, words.image, out, layer=words.layer, class_name=words.class_name)
     print(f"{seen.class_name}, probability {seen.probability:.4f}, at {seen.layer}\n{seen.path}")
 
@@ -312,14 +312,16 @@ def _uncollected() -> Iterator[None]:
 
 def _report(folders: Sequence[str], show: bool | None) -> None:
     """Write the report of one workdir, or of several merged into `merged/` of the first; its path is the last line."""
-    from pathlib import Path
+    from etils import epath
 
     import experiments
-    from research import reports
+    from research import reports, storage
     from research.reports import between
     from research.reports.sweep import sweep_document
     from research.sweeps import results
 
+    if show and storage.is_remote(folders[0]):
+        raise UserError(f"--open shows files of this machine, not of {folders[0]}; expected no --open")
     with _uncollected():
         read = list(zip(results.folder_names(folders), map(results.read, folders), strict=True))
         studies = read[0][1] if len(read) == 1 else results.merge(read)
@@ -333,12 +335,12 @@ def _report(folders: Sequence[str], show: bool | None) -> None:
             who = found.name, found.scale
             copies = [(folder, one) for folder, of_folder in read for one in of_folder if (one.name, one.scale) == who]
             documents.append(between.compared(own, copies))
-        target = Path(folders[0]) if len(folders) == 1 else Path(folders[0]) / "merged"
+        target = epath.Path(folders[0]) if len(folders) == 1 else epath.Path(folders[0]) / "merged"
         path = reports.write(documents, studies, target)
     if show:
         import webbrowser
 
-        webbrowser.open(Path(path).resolve().as_uri())
+        webbrowser.open(path.resolve().as_uri())
     print(path)
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import residual_vs_plain
-from research import config
+from research import config, storage
 from research.sweeps import store
 from research.sweeps.plan import Planned
 from research.training import record
@@ -112,12 +112,12 @@ def write(workdir: Path, count: int, records: int) -> None:
 
 
 def _write_run(folder: Any, run: Planned, status: str, records: int) -> None:
-    record.write_text(folder / record.CONFIG, config.to_json(run.config))
+    storage.write(folder / record.CONFIG, config.to_json(run.config))
     record.write_json(folder / record.ENVIRONMENT, ENVIRONMENT)
     written = lines(run, records)
     if status != "finished":
         written = written[: len(written) // 2]
-    record.write_text(folder / record.METRICS, "".join(record.metrics_line(row) for row in written))
+    storage.write(folder / record.METRICS, "".join(record.metrics_line(row) for row in written))
     if status == "running":
         return
     depth = int(run.budget.partition(",")[0].removeprefix("depth"))

@@ -1,9 +1,8 @@
 """Recipes: one file per data set, or per family on it, each with `VARIANTS` and `get_config(variant) -> Config`."""
 
 import json
-from pathlib import Path
 
-from research import catalogue
+from research import catalogue, storage
 from research import config as configs
 from research.config import Config
 from research.errors import UserError, unknown
@@ -17,7 +16,7 @@ def names() -> list[str]:
 def load(spec: str) -> Config:
     """The config of `NAME`, `NAME:VARIANT`, `path.py[:VARIANT]` or a run's `config.json`. Raises `UserError`."""
     if spec.endswith(".json"):
-        path = Path(spec).expanduser()
+        path = storage.reach(spec).expanduser()
         if not path.is_file():
             raise UserError(f"config file {spec!r} does not exist; expected a run's config.json")
         try:

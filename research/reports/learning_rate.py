@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from research import storage
 from research.errors import UserError, nearest
 from research.reports import drawing
 from research.reports.theme import theme
@@ -16,6 +17,8 @@ POINTS = 800  # of a curve: more than its width in pixels
 
 def check_target(target: epath.PathLike) -> epath.Path:
     """The file to draw to. Raises `UserError` where its ending is none of `SUFFIXES` or it cannot be written."""
+    if storage.is_remote(target):
+        raise UserError(f"--out is {str(target)!r}; expected a file of this machine")
     path = epath.Path(target).expanduser()
     if path.suffix.lower() not in SUFFIXES:
         close = nearest(path.suffix, SUFFIXES, count=1)

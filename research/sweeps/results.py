@@ -10,6 +10,7 @@ from typing import Any
 
 from etils import epath
 
+from research import storage
 from research.sweeps import store
 from research.training import record
 
@@ -67,17 +68,19 @@ class StudyRecord:
 
 def read(workdir: epath.PathLike) -> list[StudyRecord]:
     """Every study of a workdir with the present state of its runs. Raises `UserError`: no study, a damaged record."""
-    timings = store.read_timings(workdir)
+    entries, timings = readable(store.read_studies(workdir)), store.read_timings(workdir)
+    planned = [run for entry in entries for run in entry["runs"]]
+    found = iter(storage.each(lambda run: _result(workdir, run, timings), planned, workdir))
     return [
         StudyRecord(
             name=entry["name"],
             scale=entry["scale"],
             question=entry["question"],
             command=entry["command"],
-            results=[_result(workdir, run, timings) for run in entry["runs"]],
+            results=[next(found) for _ in entry["runs"]],
             axes=tuple(entry["axes"]),
         )
-        for entry in readable(store.read_studies(workdir))
+        for entry in entries
     ]
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from etils import epath
 
+from research import storage
 from research.errors import UserError, unknown
 from research.sweeps.identity import RunIdentity, identity
-from research.training import record
+from research.training import lease, record
 
 STUDY = "study.json"
 TIMINGS = "timings.json"
@@ -32,7 +33,7 @@ def state(folder: epath.PathLike) -> str:
     summary = record.read_if_there(epath.Path(folder) / record.SUMMARY)
     if summary is not None:
         return summary["status"]
-    return "running" if (epath.Path(folder) / record.CONFIG).exists() else "waiting"
+    return "waiting" if storage.read(epath.Path(folder) / record.CONFIG) is None else "running"
 
 
 def locate(workdir: epath.PathLike, wanted: RunIdentity, accepted_code: Iterable[str] = ()) -> RunIdentity:
@@ -50,14 +51,15 @@ def locate(workdir: epath.PathLike, wanted: RunIdentity, accepted_code: Iterable
 
 def code_digests(workdir: epath.PathLike) -> Counter[str]:
     """How many runs of the workdir were trained by which code (digest), from their `environment.json`."""
-    runs = epath.Path(workdir) / "runs"
-    files = [folder / record.ENVIRONMENT for folder in sorted(runs.iterdir())] if runs.exists() else []
-    return Counter(record.read_json(file)["code_digest"] for file in files if file.exists())
+    files = [run_folder(workdir, name) / record.ENVIRONMENT for name in storage.names(epath.Path(workdir) / "runs")]
+    found = storage.each(record.read_if_there, files, workdir)
+    return Counter(environment["code_digest"] for environment in found if environment is not None)
 
 
 def resolve_code(workdir: epath.PathLike, digests: Iterable[str]) -> list[str]:
     """Full code digests from what `--accept-code` was given (8 or more first digits). Raises `UserError`."""
-    known, resolved = code_digests(workdir), []
+    digests, resolved = list(digests), list[str]()
+    known = code_digests(workdir) if digests else Counter[str]()
     for digest in digests:
         matches = [full for full in known if full.startswith(digest)]
         if len(digest) < 8 or not matches:
@@ -70,32 +72,45 @@ def resolve_code(workdir: epath.PathLike, digests: Iterable[str]) -> list[str]:
 
 def read_studies(workdir: epath.PathLike) -> list[dict[str, Any]]:
     """The entries of `study.json`. Raises `UserError` where the folder has none."""
-    file = epath.Path(workdir) / STUDY
-    if not file.exists():
+    found = studies(workdir)
+    if found is None:
         raise UserError(f"{epath.Path(workdir)} has no {STUDY}; expected the --workdir of a study or sweep")
-    content = record.read_json(file)
-    if not isinstance(content, dict) or not isinstance(content.get("studies"), list):
+    return found
+
+
+def studies(workdir: epath.PathLike) -> list[dict[str, Any]] | None:
+    """The entries of `study.json`; None where there is no such file."""
+    file = storage.reach(workdir) / STUDY
+    content = record.read_if_there(file)
+    if content is None:
+        return None
+    if not isinstance(content.get("studies"), list):
         raise UserError(f"{file} is damaged: it lists no studies; remove it and launch the study again")
-    return content["studies"]
+    found: list[dict[str, Any]] = content["studies"]
+    return found
 
 
 def read_timings(workdir: epath.PathLike) -> dict[str, dict[str, Any]]:
     """Run id -> what `launch.py bench --workdir` measured of its network's step; empty where that was never asked."""
-    file = epath.Path(workdir) / TIMINGS
-    return record.read_json(file) if file.exists() else {}
+    return record.read_if_there(storage.reach(workdir) / TIMINGS) or {}
 
 
 def write_timings(workdir: epath.PathLike, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """Put these into `timings.json`; those of other runs stay."""
-    record.write_json(epath.Path(workdir) / TIMINGS, {**read_timings(workdir), **rows})
+    with lease.briefly(workdir):
+        record.write_json(epath.Path(workdir) / TIMINGS, {**read_timings(workdir), **rows})
 
 
 def write_study(workdir: epath.PathLike, entry: Mapping[str, Any]) -> None:
-    """Put a study's entry into `study.json`, in place of the one with its name and scale; others stay."""
-    existing = read_studies(workdir) if (epath.Path(workdir) / STUDY).exists() else []
-    same = [(old["name"], old["scale"]) == (entry["name"], entry["scale"]) for old in existing]
-    if any(same):
-        studies = [dict(entry) if replaced else old for replaced, old in zip(same, existing, strict=True)]
-    else:
-        studies = [*existing, dict(entry)]
-    record.write_json(epath.Path(workdir) / STUDY, {"studies": studies})
+    """Put a study's entry into `study.json`, in place of the one with its name and scale; others stay.
+
+    Of several processes that do so at once, none loses what another has written.
+    """
+    with lease.briefly(workdir):
+        existing = studies(workdir) or []
+        same = [(old["name"], old["scale"]) == (entry["name"], entry["scale"]) for old in existing]
+        if any(same):
+            listed = [dict(entry) if replaced else old for replaced, old in zip(same, existing, strict=True)]
+        else:
+            listed = [*existing, dict(entry)]
+        record.write_json(epath.Path(workdir) / STUDY, {"studies": listed})

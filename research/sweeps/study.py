@@ -9,6 +9,7 @@ from typing import Any
 
 from etils import epath
 
+from research import storage
 from research.sweeps import executors, plan, results, store, work
 from research.sweeps.identity import RunIdentity, run_identity
 from research.sweeps.jobs import Group, Job, Outcome, Resources
@@ -31,7 +32,7 @@ class Study:
     axes: tuple[str, ...] = ()  # of a sweep: the swept config keys, in the order they were given
 
 
-LOOKS = 2.0  # seconds between two looks at runs that another process holds
+LOOKS, LOOKS_AT_STORE = 2.0, 10.0  # seconds between two looks at runs that another process holds
 FollowUp = Callable[[Sequence[results.Result]], Sequence[Planned]]
 
 
@@ -77,7 +78,7 @@ def launch(
 
 def _followed(study: Study, workdir: epath.PathLike, follow_up: FollowUp | None) -> Study:
     """The study with what its results in this folder ask for."""
-    if follow_up is None or not (epath.Path(workdir) / store.STUDY).exists():
+    if follow_up is None or store.studies(workdir) is None:
         return study
     records = [r for r in results.read(workdir) if (r.name, r.scale) == (study.name, study.scale)]
     more = follow_up(records[0].results) if records else ()
@@ -96,7 +97,7 @@ def _run(
 ) -> list[Outcome]:
     """Run what is left of the labels `chosen`; `in_groups`: whether the executor can train several in one step."""
     wanted = [run_identity(p.config) for p in study.planned]
-    served = [store.locate(workdir, identity, accepted) for identity in wanted]
+    served = storage.each(lambda identity: store.locate(workdir, identity, accepted), wanted, workdir)
     jobs = _jobs(study.planned, served, chosen, workdir, say)
     together = _groups(study, wanted, population, workdir) if jobs and in_groups else None
     jobs = [dataclasses.replace(job, group=(together or {}).get(job.id)) for job in jobs]
@@ -150,7 +151,7 @@ class _Others:
                 elif watched.look()[0] == "free":
                     free.append(job)
             if self.held and not free and not failed:
-                time.sleep(LOOKS)
+                time.sleep(LOOKS_AT_STORE if storage.is_remote(job.folder) else LOOKS)
         for job in free:
             del self.held[job.id]
         return free, failed
@@ -160,9 +161,7 @@ def _recorded_groups(
     study: Study, wanted: Sequence[RunIdentity], population: str, workdir: epath.PathLike
 ) -> list[list[str]] | None:
     """The groups with which these very runs were launched here before, under the same word; None: never."""
-    if not (epath.Path(workdir) / store.STUDY).exists():
-        return None
-    for entry in store.read_studies(workdir):
+    for entry in store.studies(workdir) or ():
         if (entry["name"], entry["scale"]) == (study.name, study.scale) and "population" in entry:
             same = entry["population"]["of"] == [identity.id for identity in wanted]
             if same and entry["population"]["asked"] == population:
@@ -231,14 +230,18 @@ def _jobs(
     """What is left to train; says which runs are finished already."""
     jobs: dict[str, Job] = {}
     for p, identity in zip(planned, served, strict=True):
-        folder = store.run_folder(workdir, identity.id)
-        if p.label not in chosen or identity.id in jobs:
-            continue
-        if store.state(folder) == "finished":
-            say(f"{p.label}  {identity.id}  already finished")
-        else:
-            jobs[identity.id] = Job(p.label, identity.id, p.config, folder, token=lease.progress(folder).token)
-    return list(jobs.values())
+        if p.label in chosen and identity.id not in jobs:
+            jobs[identity.id] = Job(p.label, identity.id, p.config, store.run_folder(workdir, identity.id))
+
+    def left(job: Job) -> Job | None:
+        if store.state(job.folder) == "finished":
+            return None
+        return dataclasses.replace(job, token=lease.progress(job.folder).token)
+
+    found = storage.each(left, jobs.values(), workdir)
+    for job in (job for job, remains in zip(jobs.values(), found, strict=True) if remains is None):
+        say(f"{job.label}  {job.id}  already finished")
+    return [job for job in found if job is not None]
 
 
 def _line(outcome: Outcome) -> str:

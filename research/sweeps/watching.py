@@ -7,12 +7,13 @@ from typing import Any
 
 from etils import epath
 
+from research import storage
 from research.errors import UserError
 from research.sweeps import store
 from research.training import lease, record
 
 Row = dict[str, Any]
-EVERY = 2.0  # seconds between two looks of a table that follows
+EVERY, EVERY_AT_STORE = 2.0, 10.0  # seconds between two looks of a table that follows
 
 
 def rows(workdir: epath.PathLike) -> list[Row]:
@@ -23,12 +24,12 @@ def rows(workdir: epath.PathLike) -> list[Row]:
     is training any more). A run that several studies share is looked at once. Raises `UserError` where the folder has
     no study.
     """
-    known: dict[str, Row] = {}
+    studies = store.read_studies(workdir)
+    ids = list(dict.fromkeys(run["id"] for study in studies for run in study["runs"]))
+    known = dict(zip(ids, storage.each(lambda id_: _look(store.run_folder(workdir, id_)), ids, workdir), strict=True))
     found = []
-    for study in store.read_studies(workdir):
+    for study in studies:
         for run in study["runs"]:
-            if run["id"] not in known:
-                known[run["id"]] = _look(store.run_folder(workdir, run["id"]))
             label = f"{run['arm']}/{run['budget']}/{run['seed']}"
             found.append(
                 {"study": study["name"], "scale": study["scale"], "run": label, "id": run["id"], **known[run["id"]]}
@@ -45,7 +46,7 @@ def _look(folder: epath.Path) -> Row:
     if summary is not None:
         ended = {"status": summary.get("status", "failed"), "reason": summary.get("reason", "")}
         return row | ended | {"step": summary.get("step")}
-    if not (folder / record.CONFIG).exists():
+    if storage.read(folder / record.CONFIG) is None:
         return row
     sight, _, who = lease.Watch(folder).look()
     seen = lease.progress(folder)
@@ -98,4 +99,4 @@ def follow(workdir: epath.PathLike, *, look: Callable[[epath.PathLike], Sequence
             live.update(Group(*failed, bars, Text(counts(found))))
             if all(row["status"] in ("finished", "failed") for row in found):
                 return
-            time.sleep(EVERY)
+            time.sleep(EVERY_AT_STORE if storage.is_remote(workdir) else EVERY)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Literal
 
+from research import storage
 from research.config import Config, replace, to_json
 from research.errors import Preempted, RunFailed, UserError
 from research.sweeps import store
@@ -180,8 +181,8 @@ def failed(job: Job, reason: str, **more: Any) -> str:
         return reason
     try:
         if store.state(job.folder) != "finished":
-            if not (job.folder / record.CONFIG).exists():
-                record.write_text(job.folder / record.CONFIG, to_json(job.config))
+            if storage.read(job.folder / record.CONFIG) is None:
+                storage.write(job.folder / record.CONFIG, to_json(job.config))
             record.write_json(job.folder / record.SUMMARY, {"status": "failed", "reason": reason, **more})
     finally:
         held.release()

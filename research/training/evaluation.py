@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from research import config as configs
-from research import data
+from research import data, storage
 from research.data.stored import Split
 from research.errors import UserError
 from research.training import batch_statistics, parallel, programs, record, resolve, sharing, state, step
@@ -173,16 +173,16 @@ def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str 
     Images of another data set are normalised as the run's own were. Raises `UserError`: no run there, no such
     checkpoint, a data set of another shape or other classes.
     """
-    folder = epath.Path(workdir)
+    folder = storage.reach(workdir)
     cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
     resolved = resolve.resolve(cfg)
-    checkpoints = Checkpoints(
-        folder, cfg.checkpointing, higher_is_better=resolved.task.higher_is_better, read_only=True
-    )
-    at = checkpoints.find(checkpoint)
-    layout = resolved.layout
-    pipeline = programs.pipeline_of(resolved)
-    restored, _ = checkpoints.restore(at, programs.state_shapes(resolved, pipeline))
+    layout, higher = resolved.layout, resolved.task.higher_is_better
+    with contextlib.closing(
+        Checkpoints(folder, cfg.checkpointing, higher_is_better=higher, read_only=True)
+    ) as checkpoints:
+        at = checkpoints.find(checkpoint)
+        pipeline = programs.pipeline_of(resolved)
+        restored, _ = checkpoints.restore(at, programs.state_shapes(resolved, pipeline))
     other = None
     if dataset is not None:
         pipeline_ = _other(resolved, dataset, pipeline)

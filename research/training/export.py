@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from etils import epath
 from jax import export as jax_export
 
+from research import storage
 from research.errors import UserError
 from research.training.trained import Trained
 
@@ -24,9 +25,9 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def check_target(out: epath.PathLike) -> epath.Path:
-    """The file to write. Raises `UserError` where its folder does not exist."""
-    file = epath.Path(out)
-    if not file.parent.is_dir() or file.is_dir():
+    """The file to write. Raises `UserError` where its folder does not exist; a store has none that must."""
+    file = storage.reach(out)
+    if (not storage.is_remote(out) and not file.parent.is_dir()) or file.is_dir():
         raise UserError(f"--out is {str(out)!r}; expected a file in a folder that exists")
     return file
 
@@ -63,6 +64,6 @@ def export(trained: Trained, out: epath.PathLike) -> dict[str, Any]:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "load": "jax.export.deserialize(open(FILE, 'rb').read()).call(images)",
     }
-    file.write_bytes(made.serialize())
-    file.with_name(f"{file.name}.json").write_text(json.dumps(described, indent=2) + "\n")
+    storage.write(file, bytes(made.serialize()))
+    storage.write(file.with_name(f"{file.name}.json"), json.dumps(described, indent=2) + "\n")
     return described

@@ -11,6 +11,7 @@ from typing import Any
 from etils import epath
 
 from research import config as configs
+from research import storage
 from research.errors import RunFailed, UserError
 from research.scaling import complexity
 from research.training import environment, lease, processes, record, state
@@ -83,26 +84,24 @@ class Journal:
         raise UserError(f"workdir {str(self.workdir)!r} is not the folder of process 0; expected one that all share")
 
     def _claimed(self) -> dict[str, Any] | None:
-        if (self.workdir / SUMMARY).exists():
-            summary = record.read_json(self.workdir / SUMMARY)
-            if summary["status"] == "finished":
-                self.release()
-                return summary
-        record.remove_partial(self.workdir)
-        if (self.workdir / ENVIRONMENT).exists():
-            begun = record.read_json(self.workdir / ENVIRONMENT)
-            if isinstance(begun, dict) and begun.get("group") != self.group:
-                # Begun alone or in another group, where it is another run in its last bits: it starts anew.
-                (self.workdir / FOLDER).rmtree(missing_ok=True)
-        record.write_text(self.workdir / CONFIG, configs.to_json(self.resolved.config))
-        (self.workdir / SUMMARY).unlink(missing_ok=True)  # of a run that was preempted or failed: it goes on now
+        summary = record.read_if_there(self.workdir / SUMMARY)
+        if summary is not None and summary["status"] == "finished":
+            self.release()
+            return summary
+        storage.remove_partial(self.workdir)
+        begun = record.read_if_there(self.workdir / ENVIRONMENT)
+        if begun is not None and begun.get("group") != self.group:
+            # Begun alone or in another group, where it is another run in its last bits: it starts anew.
+            storage.remove_tree(self.workdir / FOLDER)
+        storage.write(self.workdir / CONFIG, configs.to_json(self.resolved.config))
+        storage.remove(self.workdir / SUMMARY)  # of a run that was preempted or failed: it goes on now
         return None
 
     def open(self, start: int, display: Display) -> None:
         """Go on after `start` steps: records beyond them, of a run that died, are dropped."""
         self.display = display
         if self.lease is not None:
-            self.writer = record.MetricsWriter(self.workdir, start_step=start)
+            self.writer = record.MetricsWriter(self.workdir, start_step=start, check=self.lease.check)
 
     def close(self) -> None:
         """Close what `open` opened."""
@@ -114,14 +113,19 @@ class Journal:
         if self.lease is not None:
             self.lease.release()
 
-    def commit(self) -> None:
-        """To be called before anything is written to the folder. Raises `lease.Lost` where it is another's by now."""
+    def check_lease(self) -> None:
+        """Raise `lease.Lost` where the folder went to another process."""
         if self.lease is not None:
             self.lease.check()
 
+    def commit(self) -> None:
+        """To be called before a state or a summary is written. Raises `lease.Lost` where the folder is another's."""
+        self.check_lease()
+        if self.writer is not None:
+            self.writer.flush()
+
     def _write(self, row: Mapping[str, Any]) -> None:
         if self.writer is not None:
-            self.commit()
             self.writer.write(row)
 
     def _put(self, name: str, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Leases: who may write a folder, on any file system, also one without locks.
+"""Leases: who may write a folder, on any file system, also one without locks, and on object stores.
 
 The leases of a folder are numbered files in its `.lease/`. Each is created by exactly one process, its holder, which
 writes it again every few seconds (`BEAT`) for as long as it lives. Whoever finds that the holder is gone, or that the
@@ -13,6 +13,7 @@ import os
 import platform
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,8 @@ from typing import Any, Literal
 
 from etils import epath
 
+from research import storage
 from research.errors import RunFailed, UserError
-from research.training import record
 
 FOLDER = ".lease"
 BEAT = 10.0  # seconds between two signs of life
@@ -64,11 +65,8 @@ def _process(pid: int) -> tuple[str, str]:
 
 def _tokens(folder: epath.Path) -> list[int]:
     """The numbers of a folder's leases, in order."""
-    place = folder / FOLDER
-    try:
-        return sorted(int(file.stem) for file in place.iterdir() if file.stem.isdigit())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    stems = (name.removesuffix(".json") for name in storage.names(folder / FOLDER))
+    return sorted(int(stem) for stem in stems if stem.isdigit())
 
 
 def _file(folder: epath.Path, token: int) -> epath.Path:
@@ -90,10 +88,10 @@ class Watch:
         tokens = _tokens(self.folder)
         if not tokens:
             return "free", 0, "nobody"
-        try:
-            text = _file(self.folder, tokens[-1]).read_bytes().decode(errors="replace")
-        except FileNotFoundError:  # it went on while this looked
+        content = storage.read(_file(self.folder, tokens[-1]))
+        if content is None:  # it went on while this looked
             return "unsure", tokens[-1], "another process"
+        text = content.decode(errors="replace")
         try:
             holder = json.loads(text)
             who = f"process {holder['pid']} on {holder['host']}"
@@ -142,9 +140,9 @@ def progress(folder: epath.PathLike) -> Progress:
     if not tokens:
         return Progress()
     try:
-        said = json.loads(_file(epath.Path(folder), tokens[-1]).read_bytes())
+        said = json.loads(storage.read(_file(epath.Path(folder), tokens[-1])) or b"")
         return Progress(tokens[-1], int(said["step"]), int(said["steps"]), float(said["rate"]))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # going on, or damaged
+    except (ValueError, KeyError, TypeError):  # going on, or damaged
         return Progress(tokens[-1])
 
 
@@ -176,7 +174,7 @@ class Lease:
     def beat(self) -> None:
         """Write a sign of life."""
         self._values["beat"] += 1
-        record.write_json(_file(self.folder, self.token), self._values)
+        storage.write(_file(self.folder, self.token), json.dumps(self._values))
 
     def release(self) -> None:
         """Let the next one in; nothing where the folder is gone, or another's."""
@@ -190,7 +188,7 @@ class Lease:
         """Remove the folder with all that is in it."""
         self.check()
         _keeper.drop(self)
-        self.folder.rmtree(missing_ok=True)
+        storage.remove_tree(self.folder)
 
 
 class _Keeper:
@@ -249,34 +247,41 @@ def take(folder: epath.PathLike, *, patient: bool = True) -> Lease:
             "machine": _machine(),
             "pid": os.getpid(),
             "started": _process(os.getpid())[1],
+            "attempt": uuid.uuid4().hex,
             "beat": 0,
             "step": 0,
             "steps": 0,
             "rate": 0.0,
             "released": False,
         }
-        if not record.create_text(_file(watch.folder, token + 1), json.dumps(values)):
+        if not storage.create(_file(watch.folder, token + 1), json.dumps(values)):
             continue
         lease = Lease(watch.folder, token + 1, values)
         tokens = _tokens(watch.folder)
         if tokens[-1] > lease.token:  # others have come and gone since this looked, and tidied the number away
-            _file(watch.folder, lease.token).unlink(missing_ok=True)
+            storage.remove(_file(watch.folder, lease.token))
             continue
         for old in tokens[:-1]:
-            _file(watch.folder, old).unlink(missing_ok=True)
+            storage.remove(_file(watch.folder, old))
         _keeper.keep(lease)
         return lease
 
 
 @contextlib.contextmanager
 def briefly(folder: epath.PathLike) -> Iterator[None]:
-    """Hold a folder for as long as a file in it is read and written again; waits for others who do the same."""
+    """Hold a folder for as long as a file in it is read and written again; waits for others who do the same.
+
+    Raises `InUse` where one process holds it for longer than that can take.
+    """
+    began = time.monotonic()
     while True:
         try:
             lease = take(folder)
             break
         except InUse:
-            time.sleep(0.05)
+            if time.monotonic() - began > PATIENCE:
+                raise
+            time.sleep(0.5 if storage.is_remote(folder) else 0.05)
     try:
         yield
     finally:

@@ -8,6 +8,7 @@ beyond it are dropped, and the rest is computed again to the same bits.
 
 import contextlib
 import errno
+import tempfile
 import threading
 import time
 from collections import deque
@@ -20,6 +21,7 @@ import numpy as np
 from etils import epath
 
 from research import config as configs
+from research import storage
 from research.config import Config
 from research.errors import Preempted, RunFailed, UserError
 from research.scaling import complexity
@@ -43,17 +45,17 @@ def check_folder(cfg: Config, workdir: epath.PathLike) -> dict[str, Any] | None:
     Raises `UserError` when the folder holds a run of another config, naming the keys that differ.
     """
     folder = record.check_workdir(workdir)
-    if (folder / CONFIG).exists():
-        there = configs.from_dict(record.read_json(folder / CONFIG))
+    begun, summary = record.read_if_there(folder / CONFIG), record.read_if_there(folder / SUMMARY)
+    if begun is not None:
+        there = configs.from_dict(begun)
         different = configs.differences(there, cfg)
         if different:
             shown = ", ".join(f"{key} ({old} there, {new} now)" for key, (old, new) in different.items())
             raise UserError(f"workdir {str(workdir)!r} holds a run of another config: {shown}; expected a new folder")
-    elif folder.exists() and (folder / SUMMARY).exists():
+    elif summary is not None:
         raise UserError(f"workdir {str(workdir)!r} holds a summary without a config; expected a new folder")
-    if (folder / SUMMARY).exists():
-        summary = record.read_json(folder / SUMMARY)
-        if not isinstance(summary, dict) or summary.get("status") not in record.STATUSES:
+    if summary is not None:
+        if summary.get("status") not in record.STATUSES:
             raise UserError(f"{folder / SUMMARY} is damaged: it has no status; remove it to continue the run")
         if summary["status"] == "finished":
             return summary
@@ -77,7 +79,7 @@ def train(
     `RunFailed` when the loss is no longer finite, the disk is full or an image cannot be read (the summary then says
     `failed`); `Preempted` after a SIGTERM or SIGINT (state is saved).
     """
-    _check_alike(cfg)
+    _check_alike(cfg, workdir)
     finished = processes.from_first(lambda: check_folder(cfg, workdir))
     if finished is not None:
         if display and processes.is_first():
@@ -89,10 +91,12 @@ def train(
         return _Run(resolved, epath.Path(workdir), asked, display, at_once, patient).run()
 
 
-def _check_alike(cfg: Config) -> None:
-    """Raise `UserError` where processes that train together were given other configs, or run other code."""
+def _check_alike(cfg: Config, workdir: epath.PathLike) -> None:
+    """Raise `UserError` where processes that train together were given other words, or run other code."""
     if processes.count() == 1:
         return
+    if storage.is_remote(workdir):  # Orbax would write each process's part of a state to a disk of its own
+        raise UserError(f"workdir is {workdir}; expected a folder that every host sees, as several processes train")
     said = processes.of_each([configs.to_dict(cfg), identity.code_digest(cfg)])
     for number, (theirs, code) in enumerate(said):
         if different := configs.differences(configs.from_dict(said[0][0]), configs.from_dict(theirs)):
@@ -144,6 +148,7 @@ class _Run:
                 self.cfg.checkpointing,
                 higher_is_better=self.resolved.task.higher_is_better,
                 alone=self.at_once == 1,
+                check=self.journal.check_lease,
             )
             open_.callback(self._close)
             self.state = self._initial_state()
@@ -334,7 +339,8 @@ def disk_failure(folder: epath.Path, checkpoints: Checkpoints) -> RunFailed:
     """What to say of a full disk."""
     sound = checkpoints.steps()
     last = f"step {sound[-1]}" if sound else "none"
-    return RunFailed(f"no space left for {folder}; last checkpoint: {last}; the same command continues")
+    full = tempfile.gettempdir() if storage.is_remote(folder) else folder  # where checkpoints are before they go up
+    return RunFailed(f"no space left for {full}; last checkpoint: {last}; the same command continues")
 
 
 def disk_is_full(error: BaseException) -> bool:

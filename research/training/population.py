@@ -9,7 +9,7 @@ what is left of an interrupted group is trained by the whole of it, to the same 
 import contextlib
 import time
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +103,7 @@ class _Population:
             self._claim(open_)
             if not self.active:
                 return self._summaries("finished")
-            self.checkpoints = self._checkpoints(self.folder)
+            self.checkpoints = self._checkpoints(self.folder, self.lease.check)
             open_.callback(self._close)
             self.state = self._initial_state()
             self.start = int(np.asarray(self.state.step)[0])
@@ -141,9 +141,9 @@ class _Population:
         else:
             self.lease.release()
 
-    def _checkpoints(self, folder: epath.PathLike) -> Checkpoints:
-        higher = self.lead.task.higher_is_better
-        return Checkpoints(folder, self.lead.config.checkpointing, higher_is_better=higher, alone=False)
+    def _checkpoints(self, folder: epath.PathLike, check: Callable[[], None]) -> Checkpoints:
+        higher, cfg = self.lead.task.higher_is_better, self.lead.config.checkpointing
+        return Checkpoints(folder, cfg, higher_is_better=higher, alone=False, check=check)
 
     def _close(self) -> None:
         for checkpoints in (self.checkpoints, *self.kept.values()):
@@ -267,9 +267,9 @@ class _Population:
             return
         current = parallel.host(self.state)
         for index in indices:
-            if index not in self.kept:
-                self.kept[index] = self._checkpoints(self.members[index].workdir)
             journal = self.journals[index]
+            if index not in self.kept:
+                self.kept[index] = self._checkpoints(self.members[index].workdir, journal.check_lease)
             journal.tick()
             journal.commit()
             self.kept[index].save(done, member_of(current, index), journal.progress, metric=metrics.get(index))
@@ -278,6 +278,8 @@ class _Population:
         """Checkpoint the group."""
         for journal in self.journals:
             journal.tick()
+        for index in self.active:
+            self.journals[index].commit()
         progress = {
             "members": [journal.progress for journal in self.journals],
             "failed": self.failed,

@@ -1,26 +1,31 @@
 """What a run leaves in its folder, written and read: config, environment, metrics, summary, TensorBoard events.
 
-Every file is written whole under another name and then renamed; `metrics.jsonl` grows by one checksummed line at a
-time, and a torn last line (the machine died while writing it) is dropped by the reader. Reports read only these.
+Every file appears whole (`storage`). `metrics.jsonl` grows by one checksummed line at a time, and a torn last line (the
+machine died while writing it) is dropped by the reader; on an object store it is written anew, but not for each line.
+Reports read only these.
 """
 
 import json
+import logging
 import math
-import os
-import platform
-import threading
+import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from etils import epath
 
+from research import storage
 from research.errors import UserError
+from research.training import board
+
+_log = logging.getLogger(__name__)
 
 STATUSES = ("finished", "failed", "preempted")
 CONFIG, ENVIRONMENT, METRICS, SUMMARY = "config.json", "environment.json", "metrics.jsonl", "summary.json"
-
+EVERY = 10.0  # seconds at least between two times that the records of a run on an object store are written
+SHARE = 50  # and so many times as long as the last time took, so that a long run is not held up by its own length
 
 # What a run says of its images, so that they can be prepared without the data set.
 IMAGES = ("shape", "crop_fraction", "interpolation", "mean", "std", "class_names", "multi_label")
@@ -38,10 +43,16 @@ class Run:
 
 
 def check_workdir(workdir: epath.PathLike) -> epath.Path:
-    """The folder to write to, which need not exist yet. Raises `UserError` where it or a parent of it is a file."""
+    """The folder to write to, which need not exist yet.
+
+    Raises `UserError` where it or a parent of it is a file, or its store cannot be used.
+    """
     if not str(workdir):
         raise UserError("--workdir is empty; expected a folder")
-    folder = epath.Path(workdir)
+    folder = storage.reach(workdir)
+    if storage.is_remote(folder):
+        storage.check_creation(folder)
+        return folder
     for place in (folder, *folder.parents):
         if place.exists():
             if not place.is_dir():
@@ -50,91 +61,35 @@ def check_workdir(workdir: epath.PathLike) -> epath.Path:
     return folder
 
 
-def is_remote(path: epath.PathLike) -> bool:
-    """Whether a path is of an object store, whose files appear whole, are never appended to, and have no links."""
-    return "://" in str(path)
-
-
-def write_text(path: epath.PathLike, text: str) -> None:
-    """Write `text` so that a reader sees the old file or the new one, never part of it."""
-    target = epath.Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if is_remote(path):
-        target.write_text(text)
-        return
-    partial = _partial(target)
-    partial.write_text(text)
-    partial.replace(target)
-
-
-def create_text(path: epath.PathLike, text: str) -> bool:
-    """Write `text` to a file that must not be there yet; False where it is. Of several at once, one succeeds."""
-    target = epath.Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if is_remote(path):
-        import fsspec
-
-        system, name = fsspec.core.url_to_fs(str(path))
-        try:
-            system.pipe_file(name, text.encode(), mode="create")
-        except FileExistsError:
-            return False
-        return True
-    partial = _partial(target)
-    partial.write_text(text)
-    try:
-        os.link(partial, target)  # unlike an exclusive open it shows the whole text at once, also over a network
-    except FileExistsError:
-        return os.stat(partial).st_nlink == 2  # done, and only the server's answer was lost
-    finally:
-        partial.unlink()
-    return True
-
-
-def _partial(target: epath.Path) -> epath.Path:
-    """A name beside `target` that no other thread or process writes to."""
-    return target.parent / f".{target.name}.{platform.node()}-{os.getpid()}-{threading.get_ident()}.partial"
-
-
-def remove_partial(folder: epath.PathLike) -> None:
-    """Remove what processes that were killed had only begun to write."""
-    for file in epath.Path(folder).glob(".*.partial"):
-        file.unlink(missing_ok=True)
-
-
 def write_json(path: epath.PathLike, values: Any) -> None:
     """Write JSON atomically; numbers that are not finite become null, as JSON has no word for them."""
-    write_text(path, json.dumps(finite(values), indent=2, allow_nan=False) + "\n")
+    storage.write(path, json.dumps(finite(values), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: epath.PathLike) -> Any:
     """Read a JSON record. Raises `UserError` when it is missing or is not JSON."""
-    file = epath.Path(path)
-    if not file.exists():
-        raise UserError(f"{file} does not exist; expected a record of a run")
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:  # not JSON, or not even text
-        raise UserError(f"{file} is damaged: {error}") from error
+    content = storage.read(path)
+    if content is None:
+        raise UserError(f"{path} does not exist; expected a record of a run")
+    return _parsed(path, content)
 
 
 def read_if_there(path: epath.PathLike) -> dict[str, Any] | None:
-    """Read a JSON record with the fewest questions to the file system, for whoever reads thousands; None: no file.
-
-    Raises `UserError` when it is damaged.
-    """
-    if is_remote(path):
-        return read_json(path) if epath.Path(path).exists() else None
-    try:
-        with open(path, "rb") as file:
-            values = json.loads(file.read())
-    except FileNotFoundError:
+    """Read a JSON record; None: no file. Raises `UserError` when it is damaged."""
+    content = storage.read(path)
+    if content is None:
         return None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+    values = _parsed(path, content)
     if not isinstance(values, dict):
         raise UserError(f"{path} is damaged: expected an object")
     return values
+
+
+def _parsed(path: epath.PathLike, content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:  # not JSON, or not even text
+        raise UserError(f"{path} is damaged: {error}") from error
 
 
 def described(folder: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -172,10 +127,10 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
 
     A torn last line is dropped. Raises `UserError` when any other line is damaged, naming it.
     """
-    file = epath.Path(path)
-    if not file.exists():
+    content = storage.read(path)
+    if content is None:
         return []
-    lines = file.read_bytes().decode(errors="replace").split("\n")
+    lines = content.decode(errors="replace").split("\n")
     records: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -184,7 +139,7 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
         if record is not None:
             records.append(record)
         elif number < len(lines):  # only what follows the last newline can be a torn write
-            raise UserError(f"{file} line {number} is damaged: its checksum does not match")
+            raise UserError(f"{path} line {number} is damaged: its checksum does not match")
     return records
 
 
@@ -202,40 +157,69 @@ def _verified(line: str) -> dict[str, Any] | None:
 def read_run(path: epath.PathLike) -> Run:
     """All records of a run folder. Raises `UserError` when it has no `config.json` or a record is damaged."""
     folder = epath.Path(path)
-    environment, summary = folder / ENVIRONMENT, folder / SUMMARY
     return Run(
         path=str(folder),
         config=read_json(folder / CONFIG),
-        environment=read_json(environment) if environment.exists() else {},
+        environment=read_if_there(folder / ENVIRONMENT) or {},
         metrics=read_metrics(folder / METRICS),
-        summary=read_json(summary) if summary.exists() else None,
+        summary=read_if_there(folder / SUMMARY),
     )
 
 
 class MetricsWriter:
-    """Appends records to `metrics.jsonl` and TensorBoard; `start_step` drops what a dead run wrote beyond its state."""
+    """Appends records to `metrics.jsonl` and TensorBoard; `start_step` drops what a dead run wrote beyond its state.
 
-    def __init__(self, folder: epath.PathLike, *, start_step: int) -> None:
+    `check` is called before anything is written. On an object store, which has no appends, the file is written anew
+    from time to time and by `flush`.
+    """
+
+    def __init__(self, folder: epath.PathLike, *, start_step: int, check: Callable[[], None] = lambda: None) -> None:
         from tensorboardX import SummaryWriter
 
-        self._path = epath.Path(folder) / METRICS
+        self._path, self._check = epath.Path(folder) / METRICS, check
+        self._remote = storage.is_remote(folder)
         kept = [record for record in read_metrics(self._path) if record["step"] <= start_step] if start_step else []
         self._lines = [metrics_line(record) for record in kept]
-        write_text(self._path, "".join(self._lines))
+        self._write()
+        if self._remote:
+            board.register()
         purge = {"purge_step": start_step + 1} if start_step else {}
         self._board = SummaryWriter(str(epath.Path(folder) / "tensorboard"), write_to_disk=True, **purge)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record (it has a `step`): a line of JSON, and its numbers as TensorBoard scalars."""
-        if is_remote(self._path):
+        if self._remote:
             self._lines.append(metrics_line(record))
-            write_text(self._path, "".join(self._lines))
+            self._is_behind = True
+            if time.monotonic() >= self._due:
+                self._write_if_possible()
         else:
+            self._check()
             with self._path.open("a") as file:
                 file.write(metrics_line(record))
         for key, value in record.items():
             if isinstance(value, int | float) and key not in ("step", "wall_time"):
                 self._board.add_scalar(key, value, record["step"])
+
+    def flush(self) -> None:
+        """Have all records in the file: before anything is committed that counts on them."""
+        if self._is_behind:
+            self._write()
+            self._board.flush()
+
+    def _write_if_possible(self) -> None:
+        try:
+            self._check()
+            self._write()
+        except OSError as error:  # the store stumbles; nothing counts on the records before `flush`
+            _log.warning("%s is written later: %s", self._path, error)
+            self._due = time.monotonic() + EVERY
+
+    def _write(self) -> None:
+        began = time.monotonic()
+        storage.write(self._path, "".join(self._lines))
+        took = time.monotonic() - began
+        self._is_behind, self._due = False, began + max(EVERY, SHARE * took)
 
     def close(self) -> None:
         """Flush and close the TensorBoard file."""

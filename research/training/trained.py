@@ -13,7 +13,7 @@ from etils import epath
 from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 
-from research import backend, models
+from research import backend, models, storage
 from research import config as configs
 from research.config import Config
 from research.data import transforms
@@ -42,7 +42,7 @@ class Trained:
 
     def fitted(self, file: str | Path) -> UInt8[np.ndarray, "h w c"]:
         """An image file as the network's images were made. Raises `UserError`: no such file, no image."""
-        path = epath.Path(file)
+        path = storage.reach(file)
         if not path.is_file():
             raise UserError(f"image {str(file)!r} does not exist")
         height, width, channels = self.shape
@@ -79,7 +79,7 @@ def load(workdir: epath.PathLike, *, checkpoint: str = "best") -> Trained:
 
     Raises `UserError`: no run there, no such checkpoint, or one that is damaged.
     """
-    folder = epath.Path(workdir)
+    folder = storage.reach(workdir)
     cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
     network, images = record.described(folder)
     higher = network["higher_is_better"]

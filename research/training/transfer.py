@@ -21,7 +21,7 @@ from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from research import config as configs
-from research import models, pretrained
+from research import models, pretrained, storage
 from research.config import Config, DataConfig, TransferConfig
 from research.errors import UserError, unknown
 from research.pretrained import HEAD
@@ -43,6 +43,8 @@ def weights_of(cfg: Config) -> pretrained.Weights | None:
 
 
 def _place(text: str) -> Path:
+    if storage.is_remote(text):
+        raise UserError(f"transfer.weights is {text!r}; expected a file or a run's folder of this machine")
     place = pretrained.locate(text)
     if not text or not place.exists():
         raise UserError(f"transfer.weights is {text!r}, which does not exist; expected a file or a run's folder")

@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from research import config
+from research import config, storage
 from research.config import Config, ModelConfig, ProbesConfig
 from research.sweeps import results, store
 from research.sweeps.results import StudyRecord
@@ -25,7 +25,7 @@ def accuracy(arm: str, depth: int, seed: int, epoch: float) -> float:
 def write_run(folder: Path, cfg: Config, arm: str, depth: int, *, status: str = "finished", epochs: int = 12) -> None:
     """One run folder with its four records; `running` leaves out the summary, `failed` ends half-way with a reason."""
     reached = epochs if status == "finished" else epochs // 2
-    record.write_text(folder / record.CONFIG, config.to_json(cfg))
+    storage.write(folder / record.CONFIG, config.to_json(cfg))
     record.write_json(folder / record.ENVIRONMENT, environment())
     lines, last = [], {}
     for step in range(2, reached * 11 + 1, 3):
@@ -40,7 +40,7 @@ def write_run(folder: Path, cfg: Config, arm: str, depth: int, *, status: str = 
         lines.append({"step": epoch * 11, "epoch": float(epoch), "wall_time": 1.7e9 + epoch, **last})
     lines += [probe(depth, step, cfg.seed) for step in (0, reached * 11)] if cfg.probes.names else []
     lines.sort(key=lambda row: row["step"])
-    record.write_text(folder / record.METRICS, "".join(record.metrics_line(row) for row in lines))
+    storage.write(folder / record.METRICS, "".join(record.metrics_line(row) for row in lines))
     if status != "running":
         record.write_json(folder / record.SUMMARY, summary(status, depth, reached * 11, last))
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import launch
+from research import storage
 from research.sweeps import store, watching
 from research.training import lease, record
 
@@ -16,7 +17,7 @@ def written(workdir: Path, states: dict[str, str | None]) -> None:
     for name, state in states.items():
         folder = store.run_folder(workdir, name)
         if state is not None:
-            record.write_text(folder / record.CONFIG, "{}")
+            storage.write(folder / record.CONFIG, "{}")
         if state not in (None, "going"):
             record.write_json(folder / record.SUMMARY, {"status": state, "step": 9, "reason": "it was <b>hot</b>\n"})
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from research import storage
 from research.training import lease, record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,7 +184,7 @@ def test_a_file_is_created_once_and_never_half(tmp_path):
     for round_ in range(20):
         file = tmp_path / f"{round_}.json"
         with ThreadPoolExecutor(8) as pool:
-            made = list(pool.map(lambda text, file=file: record.create_text(file, text), texts))
+            made = list(pool.map(lambda text, file=file: storage.create(file, text), texts))
         assert sum(made) == 1
         assert file.read_text() == texts[made.index(True)]
     assert sorted(file.suffix for file in tmp_path.iterdir()) == [".json"] * 20

@@ -14,6 +14,7 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from typing import Any, Literal
 
 from etils import epath
 
-from research import backend
+from research import backend, storage
 from research.config import digest, replace
 from research.errors import Preempted, UserError
 from research.sweeps import dispatch, work
@@ -52,7 +53,7 @@ def execute(
         raise UserError("threads are of this process, and workers are others; expected one of the two")
     slots = shares(resources)
     return dispatch.outcomes(
-        jobs, resources, lambda: Pool(slots[: len(values.together(jobs))], Path(workdir) / "logs"), say=say
+        jobs, resources, lambda: Pool(slots[: len(values.together(jobs))], workdir / "logs"), say=say
     )
 
 
@@ -194,8 +195,12 @@ class Pool:
 
     interval = 0.05
 
-    def __init__(self, slots: Sequence[Slot], logs: Path) -> None:
-        self._slots, self._logs = list(slots), logs
+    def __init__(self, slots: Sequence[Slot], logs: epath.Path) -> None:
+        self._slots, self._kept = list(slots), logs
+        self._open = contextlib.ExitStack()
+        self._logs = Path(logs)
+        if storage.is_remote(logs):  # which a worker cannot write to line by line
+            self._logs = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="convscale-")))
         self._workers: dict[int, _Worker] = {}  # by slot
         self._doing: dict[int, int] = {}  # slot -> handle
         self._waiting: dict[int, Task] = {}
@@ -246,6 +251,10 @@ class Pool:
             worker.kill()
         self._workers.clear()
         self._doing.clear()
+        with self._open:
+            if storage.is_remote(self._kept):  # below a name of this pool's own: nothing is appended to there
+                for log in self._logs.iterdir():
+                    storage.upload(log, self._kept / self._logs.name / log.name)
 
     def _listen(self) -> None:
         """Hear what the workers have said."""

@@ -16,13 +16,13 @@ from typing import Any, Literal
 
 from etils import epath
 
-from research import backend
+from research import backend, storage
 from research.errors import Preempted, UserError
 from research.sweeps import dispatch
 from research.sweeps import jobs as values
 from research.sweeps.dispatch import Died, Task
 from research.sweeps.jobs import Job, Outcome, Resources
-from research.training import lease, record
+from research.training import lease
 
 GRACE = 60.0  # seconds in which what is running may save its state when the sweep is stopped
 
@@ -38,7 +38,7 @@ def execute(
     """Train the jobs as tasks of Ray's, `resources.workers` at a time (`executors.Execute`)."""
     if importlib.util.find_spec("ray") is None:
         raise UserError("the executor ray needs Ray; install the extra `ray`")
-    logs = None if record.is_remote(workdir) else Path(workdir).resolve() / "logs" / "ray"
+    logs = None if storage.is_remote(workdir) else Path(workdir).resolve() / "logs" / "ray"
     return dispatch.outcomes(jobs, resources, lambda: Cluster(resources, logs), say=say)
 
 

@@ -18,13 +18,12 @@ from typing import Any, Literal
 
 from etils import epath
 
-from research import backend
+from research import backend, storage
 from research.errors import Preempted, RunFailed, UserError
 from research.sweeps import dispatch
 from research.sweeps import jobs as values
 from research.sweeps.dispatch import Died, Task
 from research.sweeps.jobs import Job, Outcome, Resources
-from research.training import record
 
 NOTICE = 120  # seconds before its time limit at which a job is asked to stop
 LATE = 10.0  # seconds that what a node has written may take to be seen here
@@ -45,7 +44,7 @@ def execute(
     for program in ("sbatch", "squeue", "scancel", "scontrol"):
         if shutil.which(program) is None:
             raise UserError(f"the executor slurm needs the program {program}; expected to be on a login node of Slurm")
-    if record.is_remote(workdir):
+    if storage.is_remote(workdir):
         raise UserError(f"--workdir is {workdir}; expected a folder that every node sees")
     folder = Path(workdir).resolve() / "logs" / "slurm"
     return dispatch.outcomes(jobs, resources, lambda: Array(resources, folder), say=say)
