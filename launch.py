@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import arguments
 import listing
-from research.errors import Preempted, RunFailed, UserError, nearest, unknown
+from research.errors import Preempted, RunFailed, UserError, described, nearest, one_line, unknown
 
 if TYPE_CHECKING:
     from research.sweeps.plan import Planned
@@ -195,7 +195,8 @@ def study(words: argparse.Namespace, rest: list[str]) -> None:
     scale = words.scale or module.SCALES[0]
     if scale not in module.SCALES:
         raise unknown(f"scale of study {words.name}", scale, module.SCALES)
-    planned, follow_up = module.runs(scale), getattr(module, "follow_up", None)
+    planned, follow_up = experiments.runs(module, scale), getattr(module, "follow_up", None)
+    plan.check(planned)
     if words.dry_run:
         _dry_run(plan.select(planned, words.filter), words.json)
         if not words.json:
@@ -297,16 +298,19 @@ def _report(folders: Sequence[str], show: bool | None) -> None:
     from pathlib import Path
 
     import experiments
-    from research import reports
+    from research import catalogue, reports
     from research.reports import between
     from research.reports.sweep import sweep_document
     from research.sweeps import results
+    from research.training import record
 
     with _uncollected():
         read = list(zip(results.folder_names(folders), map(results.read, folders), strict=True))
         studies = read[0][1] if len(read) == 1 else results.merge(read)
         documents = []
         for found in studies:
+            for folder in folders:
+                catalogue.refuse_inside(folder, [found.name], f"{folder}/study.json")
             own = (
                 sweep_document(found.results, found.axes)
                 if found.name == "sweep"
@@ -316,6 +320,7 @@ def _report(folders: Sequence[str], show: bool | None) -> None:
             copies = [(folder, one) for folder, of_folder in read for one in of_folder if (one.name, one.scale) == who]
             documents.append(between.compared(own, copies))
         target = Path(folders[0]) if len(folders) == 1 else Path(folders[0]) / "merged"
+        record.check_workdir(target)
         path = reports.write(documents, studies, target)
     if show:
         import webbrowser
@@ -429,7 +434,7 @@ def main(argv: Sequence[str]) -> int:
     except RunFailed as error:
         if debug:
             raise
-        print(f"failed: {error}", file=sys.stderr)
+        print(f"failed: {one_line(str(error))}", file=sys.stderr)
         return 1
     except Preempted as error:
         print(error, file=sys.stderr)
@@ -443,10 +448,7 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        print(
-            f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]} (--debug shows more)",
-            file=sys.stderr,
-        )
+        print(f"failed: {one_line(described(error))[:300]} (--debug shows more)", file=sys.stderr)
         return 1
     return 0
 

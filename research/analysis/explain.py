@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from research import paths
 from research.analysis import grad_cam
 from research.data import transforms
 from research.errors import UserError, unknown
@@ -36,6 +37,10 @@ def explain(
     if target.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UserError(f"--out is {str(out)!r}; expected a .png or .jpg file")
     record.check_workdir(target.parent)
+    if paths.answer(target.parent.is_dir):
+        paths.check_file(target, "--out")
+    elif why := paths.impossible(target):
+        raise UserError(f"--out is {str(out)!r}, which cannot be a file: {why}")
     if class_name is not None and class_name not in trained.class_names:
         raise unknown("class", class_name, trained.class_names)
     image = trained.fitted(file)

@@ -17,18 +17,18 @@ import jax.numpy as jnp
 from etils import epath
 from jax import export as jax_export
 
-from research.errors import UserError
+from research import paths
 from research.training.trained import Trained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def check_target(out: epath.PathLike) -> epath.Path:
-    """The file to write. Raises `UserError` where its folder does not exist."""
-    file = epath.Path(out)
-    if not file.parent.is_dir() or file.is_dir():
-        raise UserError(f"--out is {str(out)!r}; expected a file in a folder that exists")
-    return file
+    """The file to write. Raises `UserError` where its folder does not exist, or it cannot be written."""
+    if "://" not in str(out):
+        paths.check_file(out, "--out")
+        paths.check_file(f"{out}.json", "--out")
+    return epath.Path(out)
 
 
 def export(trained: Trained, out: epath.PathLike) -> dict[str, Any]:
