@@ -29,7 +29,7 @@ MOST_PIXELS = 2**27  # that a header may declare: more than any camera takes; as
 MOST_BYTES = 8 * MOST_PIXELS  # of a file: so many pixels without compression, four channels of 16 bits
 # Where Pillow looks at sizes too, within frames, it warns from here on and raises from twice as many on.
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what it warns of is refused here
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is refused here, or is no matter
 _DAMAGE = (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError, KeyError, TypeError, OverflowError)
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -85,16 +85,20 @@ def opened(data: bytes, where: str) -> Iterator[Image.Image]:
 
 
 def _check_png(data: bytes) -> None:
-    """Raise `ValueError` where a chunk of a PNG does not have its checksum: Pillow does not look at all of them."""
-    at = len(_PNG)
-    while data.startswith(_PNG) and at < len(data):
+    """Raise `ValueError` where a chunk of a PNG does not have its checksum, or is missing: Pillow is less strict."""
+    if not data.startswith(_PNG):
+        return
+    at, found, kind = len(_PNG), set[bytes](), b""
+    while kind != b"IEND":
         (length,) = struct.unpack_from(">I", data, at)
         body = memoryview(data)[at + 4 : at + 8 + length]
         if zlib.crc32(body) != struct.unpack_from(">I", data, at + 8 + length)[0]:
             raise ValueError("a chunk without its checksum")
-        if body[:4] == b"IEND":
-            return
+        kind = bytes(body[:4])
+        found.add(kind)
         at += 12 + length
+    if data[25] == 3 and b"PLTE" not in found:
+        raise ValueError("a palette that is not there")
 
 
 def in_mode(image: Image.Image, channels: int) -> Image.Image:

@@ -8,7 +8,7 @@ warning and the one before it is used.
 import contextlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as managers
 
 from research.config import CheckpointConfig
-from research.errors import RunFailed, UserError
+from research.errors import RunFailed, UserError, described
 from research.training import parallel
 from research.training import state as states
 
@@ -40,6 +40,15 @@ def _weights(state: PyTree, statistics: PyTree | None) -> dict[str, PyTree]:
     held = state if isinstance(state, dict) else {key: getattr(state, key) for key in ("params", "batch_stats", "ema")}
     chosen = held.get("ema") or held
     return {"params": chosen["params"], "batch_stats": statistics or chosen.get("batch_stats") or {}}
+
+
+@contextlib.contextmanager
+def _readable(folder: epath.Path) -> Iterator[None]:
+    """Raises `UserError` where Orbax cannot read what it keeps beside the states: names of steps, metrics."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, NotADirectoryError) as error:
+        raise UserError(f"{folder} holds damaged checkpoints, or something else ({described(error)})") from error
 
 
 class Checkpoints:
@@ -78,7 +87,10 @@ class Checkpoints:
         )
         self._alone = alone
         folder = epath.Path(workdir).resolve() / FOLDER
-        self._manager = ocp.CheckpointManager(folder, options=options, item_names=("state", "progress", "statistics"))
+        with _readable(folder):
+            items = "state", "progress", "statistics"
+            self._manager = ocp.CheckpointManager(folder, options=options, item_names=items)
+        self._folder = folder
 
     def save(
         self,
@@ -114,7 +126,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, in order."""
-        return sorted(self._manager.all_steps())
+        with _readable(self._folder):
+            return sorted(self._manager.all_steps())
 
     def restore(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         """State and progress of one checkpoint, placed as `like` (shapes with shardings). Raises `Damaged`."""
@@ -192,9 +205,10 @@ class Checkpoints:
         if which == "last":
             return steps[-1]
         if which == "best":
-            best = self._manager.best_step()
+            with _readable(self._folder):
+                best = self._manager.best_step()
             return steps[-1] if best is None else best
-        if which.isdigit() and int(which) in steps:
+        if which.isdecimal() and int(which) in steps:
             return int(which)
         raise UserError(f"unknown checkpoint {which!r}; expected best, last or one of {', '.join(map(str, steps))}")
 
