@@ -43,7 +43,7 @@ def check_folder(cfg: Config, workdir: epath.PathLike) -> dict[str, Any] | None:
     """
     folder = record.check_workdir(workdir)
     if (folder / CONFIG).exists():
-        there = record.config_of(folder)
+        there = configs.from_dict(record.read_json(folder / CONFIG))
         different = configs.differences(there, cfg)
         if different:
             shown = ", ".join(f"{key} ({old} there, {new} now)" for key, (old, new) in different.items())

@@ -46,14 +46,16 @@ def main() -> int:
     scratch = Path(tempfile.mkdtemp(prefix="malformed-"))
     kept = running.sweep(scratch / "kept")
     numbers = range(options.cases) if options.case is None else [options.case]
+    mounts, left_out = running.can_mount(scratch), 0
     began, refused, tried = time.monotonic(), 0, 0
     slowest = (0.0, 0)
     for number in numbers:
         place = Place(scratch / str(number), kept)
         place.folder.mkdir()
         case = draw(found, options.seed, number, place)
-        if options.kind and options.kind not in case.kind:
+        if (options.kind and options.kind not in case.kind) or (case.read_only and not mounts):
             running.remove(place.folder)
+            left_out += case.read_only is not None
             continue
         tried += 1
         ended = running.run(case, place, own_process=number % 12 == 5)
@@ -75,6 +77,8 @@ def main() -> int:
     print(
         f"{len(found)} kinds, seed {options.seed}, {seconds:.0f} s, the longest {slowest[0]:.1f} s (case {slowest[1]})"
     )
+    if left_out and not mounts:
+        print(f"{left_out} left out, of file systems on which nothing can be written: to mount one takes root")
     print(f"refused {refused} of {tried}")
     return 0 if refused == tried else 1
 
