@@ -24,7 +24,7 @@ READERS = {
     "dill.load",
     "joblib.load",
 }
-READERS |= {"eval", "exec", "compile", "torch.load", "yaml.load", "cloudpickle.loads", "np.load", "numpy.load"}
+READERS |= {"eval", "exec", "torch.load", "yaml.load", "cloudpickle.loads", "np.load", "numpy.load"}
 READERS |= {"pickle_load", "submitit.core.utils.pickle_load"}
 # The one subclass that names nothing but arrays, and what Slurm's jobs leave in a folder of the same user's.
 ALLOWED = {"research/pretrained/unpickler.py": {"pickle.Unpickler"}}

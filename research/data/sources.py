@@ -124,7 +124,7 @@ def read_idx(file: epath.Path, rank: int) -> np.ndarray:
             head = unpacked.read(4 + 4 * rank)
             shape = tuple(np.frombuffer(head[4:].ljust(4 * rank, b"\0"), ">u4").tolist())
             size = math.prod(shape)
-            sound = head[:4] == bytes([0, 0, 8, rank]) and size <= _IDX_BYTES
+            sound = head[:4] == bytes([0, 0, 8, rank]) and len(head) == 4 + 4 * rank and size <= _IDX_BYTES
             data = unpacked.read(size + 1) if sound else b""  # no more, however much there may be
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file} is damaged: {error}") from error

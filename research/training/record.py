@@ -4,6 +4,7 @@ Every file is written whole under another name and then renamed; `metrics.jsonl`
 time, and a torn last line (the machine died while writing it) is dropped by the reader. Reports read only these.
 """
 
+import itertools
 import json
 import math
 import os
@@ -164,7 +165,7 @@ def described(folder: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     network, images = environment.get("network"), environment.get("images")
     if not isinstance(network, dict) or not isinstance(images, dict) or not images.keys() >= set(IMAGES):
         raise UserError(f"{file} does not say how images were prepared; train the run anew")
-    for key, found, sound in (*_network(network), *_images(images)):
+    for key, found, sound in itertools.chain(_network(network), _images(images)):
         if not sound:
             raise UserError(f"{file} is damaged: {key} is {json.dumps(found)[:80]}; train the run anew")
     return network, images

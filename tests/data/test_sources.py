@@ -261,8 +261,8 @@ def test_contradictions_are_refused_before_anything_is_read(monkeypatch):
         (("validation", 1.0),): "holds out 1438 of the 1438",
     }.items():
         assert message in refused(DataConfig(**dict(fields)), load)
-    large = DataConfig(resolution=100_000, input="resident")
-    assert "digits at 100000x100000x1 takes 16735.9 GiB" in refused(large, load)
+    large = DataConfig(resolution=10_000, input="resident")
+    assert "digits at 10000x10000x1 takes 167.4 GiB" in refused(large, load)
 
 
 def test_memory_limit_worked_example():
