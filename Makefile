@@ -8,13 +8,15 @@
 #   make parity          compare with torchvision and timm themselves, in a virtual environment of their own
 #   make torch           that environment alone, for `python -m benchmarks.against`
 #   make test-tpu-compile  train steps compiled for TPUs that are not here; half an hour
+#   make malformed       300 malformed inputs on the command line, each to be refused (SEED=1 draws others; root)
 #   make test-ray        the executor ray, on clusters that are started for it
 #   make test-store      workdirs on object stores, on servers of S3 and GCS that are started for it
 #   make test-slurm      the executor slurm, on a Slurm of one node that is brought up for it (root)
 #   make install-system  what comes from Debian (root)
 #   make clean           remove .venv and caches; runs/ stays
 
-.PHONY: help demo test lint test-device parity torch test-tpu-compile test-slurm test-ray test-store install install-system clean
+.PHONY: help demo test lint malformed test-device parity torch test-tpu-compile test-slurm test-ray test-store install \
+  install-system clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -50,6 +52,11 @@ lint: install
 
 test: lint
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+# As root, since some cases are about file systems on which nothing can be written.
+SEED ?= 0
+malformed: install
+	@$(BIN)/python -m tools.malformed --cases 300 --seed $(SEED)
 
 test-device: install
 	@env -u JAX_PLATFORMS $(BIN)/python -c 'import sys, jax; print("laws on", jax.devices()); \

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import arguments
 import listing
-from research.errors import Preempted, RunFailed, UserError, nearest, unknown
+from research.errors import Preempted, RunFailed, UserError, described, nearest, one_line, unknown
 
 if TYPE_CHECKING:
     from research.sweeps.plan import Planned
@@ -213,7 +213,8 @@ def study(words: argparse.Namespace, rest: list[str]) -> None:
     scale = words.scale or module.SCALES[0]
     if scale not in module.SCALES:
         raise unknown(f"scale of study {words.name}", scale, module.SCALES)
-    planned, follow_up = module.runs(scale), getattr(module, "follow_up", None)
+    planned, follow_up = experiments.runs(module, scale), getattr(module, "follow_up", None)
+    plan.check(planned)
     if words.dry_run:
         _dry_run(plan.select(planned, words.filter), words.json)
         if not words.json:
@@ -315,10 +316,11 @@ def _report(folders: Sequence[str], show: bool | None) -> None:
     from etils import epath
 
     import experiments
-    from research import reports, storage
+    from research import catalogue, reports, storage
     from research.reports import between
     from research.reports.sweep import sweep_document
     from research.sweeps import results
+    from research.training import record
 
     if show and storage.is_remote(folders[0]):
         raise UserError(f"--open shows files of this machine, not of {folders[0]}; expected no --open")
@@ -327,6 +329,8 @@ def _report(folders: Sequence[str], show: bool | None) -> None:
         studies = read[0][1] if len(read) == 1 else results.merge(read)
         documents = []
         for found in studies:
+            for folder in folders:
+                catalogue.refuse_inside(folder, [found.name], f"{folder}/study.json")
             own = (
                 sweep_document(found.results, found.axes)
                 if found.name == "sweep"
@@ -336,6 +340,7 @@ def _report(folders: Sequence[str], show: bool | None) -> None:
             copies = [(folder, one) for folder, of_folder in read for one in of_folder if (one.name, one.scale) == who]
             documents.append(between.compared(own, copies))
         target = epath.Path(folders[0]) if len(folders) == 1 else epath.Path(folders[0]) / "merged"
+        record.check_workdir(target)
         path = reports.write(documents, studies, target)
     if show:
         import webbrowser
@@ -449,7 +454,7 @@ def main(argv: Sequence[str]) -> int:
     except RunFailed as error:
         if debug:
             raise
-        print(f"failed: {error}", file=sys.stderr)
+        print(f"failed: {one_line(str(error))}", file=sys.stderr)
         return 1
     except Preempted as error:
         print(error, file=sys.stderr)
@@ -463,10 +468,7 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        print(
-            f"failed: {type(error).__name__}: {' '.join(str(error).split())[:300]} (--debug shows more)",
-            file=sys.stderr,
-        )
+        print(f"failed: {one_line(described(error))[:300]} (--debug shows more)", file=sys.stderr)
         return 1
     return 0
 

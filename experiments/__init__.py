@@ -9,7 +9,9 @@ import pkgutil
 from types import ModuleType
 
 from research import catalogue
-from research.errors import UserError, unknown
+from research.config import Config
+from research.errors import UserError, described, unknown
+from research.sweeps.plan import Planned
 
 PARTS = ("SCALES", "runs", "report")
 
@@ -26,12 +28,27 @@ def load(name: str) -> ModuleType:
         missing = [part for part in PARTS if not hasattr(module, part)]
         if missing:
             raise UserError(f"study file {name!r} has no {', '.join(missing)}; expected {', '.join(PARTS)}")
-        if not module.SCALES:
-            raise UserError(f"study file {name!r} has no scale in SCALES; expected one at least, such as 'smoke'")
+        scales = module.SCALES
+        if not isinstance(scales, list | tuple) or not scales or not all(isinstance(scale, str) for scale in scales):
+            raise UserError(f"study file {name!r} has no scale in SCALES; expected one at least, such as ('smoke',)")
         return module
     if name not in names():
         raise unknown("study", name, names())
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def runs(study: ModuleType, scale: str) -> list[Planned]:
+    """The runs that a study wants. Raises `UserError` where its `runs`, maybe a user's, raises or gives others."""
+    try:
+        planned = list(study.runs(scale))
+    except (UserError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # whatever the user's own file raises
+        raise UserError(f"study {study.__name__}: runs({scale!r}) raised {described(error)}") from error
+    for run in planned:
+        if not isinstance(run, Planned) or not isinstance(run.config, Config):
+            raise UserError(f"study {study.__name__}: runs({scale!r}) gave {str(run)[:80]!r}; expected `Planned` runs")
+    return planned
 
 
 def question(study: ModuleType) -> str:

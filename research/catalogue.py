@@ -3,14 +3,18 @@
 import importlib
 import importlib.util
 import inspect
+import os
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from research.errors import UserError, unknown
+from research import paths
+from research.errors import UserError, described, unknown
+
+MOST_CODE = 16 * 2**20  # bytes of a file that somebody wrote; a larger one is something else, and would be read whole
 
 
 def modules(package: str) -> dict[str, ModuleType]:
@@ -38,9 +42,11 @@ def is_path(name: str) -> bool:
 
 def load_file(path: str, kind: str) -> ModuleType:
     """Import the user's own Python file, once per process. Raises `UserError`: no such file, or its import fails."""
-    file = Path(path).expanduser().resolve()
-    if not file.is_file():
+    if not paths.answer(paths.expanded(path).is_file):
         raise UserError(f"{kind} file {path!r} does not exist; expected a path such as my_models.py:MyNet")
+    file = paths.expanded(path).resolve()
+    if (size := file.stat().st_size) > MOST_CODE:
+        raise UserError(f"{kind} file {path!r} has {size} bytes; expected Python code, at most {MOST_CODE}")
     name = f"user_{file.stem}_{abs(hash(str(file)))}"
     if name in sys.modules:
         return sys.modules[name]
@@ -53,10 +59,29 @@ def load_file(path: str, kind: str) -> ModuleType:
         sys.path.append(str(file.parent))  # the file may import what lies beside it
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
         del sys.modules[name]
-        raise UserError(f"{kind} file {path!r} cannot be imported: {type(error).__name__}: {error}") from error
+        raise
+    except BaseException as error:  # whatever the user's own file raises, SystemExit included
+        del sys.modules[name]
+        raise UserError(f"{kind} file {path!r} cannot be imported: {described(error)}") from error
     return module
+
+
+def refuse_inside(folder: str | os.PathLike[str], names: Iterable[str], said: str) -> None:
+    """Raise `UserError` where one of `names` is of a Python file inside `folder`, whose records (`said`) name it.
+
+    A folder of runs may be somebody else's. What it names is imported only where it is the user's own, elsewhere.
+    """
+    whole = Path(folder).expanduser().resolve()
+    for name in names:
+        if is_path(name):
+            file = paths.expanded(name.partition(":")[0])
+            if paths.answer(file.is_file) and file.resolve().is_relative_to(whole):
+                raise UserError(
+                    f"{said} names the Python file {name!r} inside of its own folder, which is not run; expected one "
+                    "elsewhere: move it out if you trust it"
+                )
 
 
 def load_object(name: str, kind: str) -> Any:

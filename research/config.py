@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 from research.errors import UserError, unknown
 from research.values import (
+    LEAST_CROP,
+    MOST_BATCH,
     Count,
     Duration,
     Fraction,
@@ -24,6 +26,7 @@ from research.values import (
     Positive,
     Range,
     Share,
+    Side,
     Value,
     annotations,
     cosmetic,
@@ -67,14 +70,14 @@ class DataConfig(Value):
     name: str = "digits"
     path: str | None = None  # image folder, or TFDS data directory
     batch_size: Count = 128  # global, over all devices
-    eval_batch_size: Count = 512
+    eval_batch_size: Annotated[int, Range(low=1, high=MOST_BATCH)] = 512
     train_examples: Count | None = None  # a class-balanced subset of the training split
     validation: Fraction = 0.0  # share of the training split held out; evaluation then uses it, not the test split
     eval_on_train: bool = False  # also evaluate on the (unaugmented) training split
-    resolution: Count | None = None  # pixels; None: as transfer.weights were trained, else the data's own
+    resolution: Side | None = None  # pixels; None: as transfer.weights were trained, else the data's own
     fit: Literal["resize", "pad"] = "resize"  # how the data's own size becomes `resolution`
     # resize: share of the short side that the centre crop keeps; 0.875 is 256 to 224; None: as transfer.weights, else 1
-    crop_fraction: Share | None = None
+    crop_fraction: Annotated[float, Range(low=LEAST_CROP, high=1)] | None = None
     interpolation: Literal["bilinear", "bicubic"] | None = None  # resize; None: as transfer.weights, else bilinear
     channels: Literal[1, 3] | None = None  # None: as transfer.weights, else the data's own
     # per channel, 0 to 255; None: as transfer.weights were trained, else measured on the training images

@@ -1,15 +1,37 @@
 """Errors a user can cause: one line that says what was wrong, what was expected and the nearest valid name."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
+
+LONGEST = 1000  # characters of a line that a person reads
+# What a terminal obeys instead of showing it, what turns the direction of text, and halves of characters.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def one_line(message: str) -> str:
+    """Text from anywhere as one line that is safe to show: control characters escaped, the middle of a long one out.
+
+    Both of its ends stay: what was wrong, and what was expected.
+    """
+    shown = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], " ".join(message.split()))
+    return shown if len(shown) <= LONGEST else f"{shown[: LONGEST // 2]} ... {shown[-LONGEST // 2 + 5 :]}"
+
+
+def described(error: BaseException) -> str:
+    """Kind and message of an error that a user's own code raised; of one whose message raises too, the kind."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__
 
 
 class UserError(ValueError):
     """The user's words are wrong (name, key, value, missing data); `launch.py` prints it as one line and exits 2."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(one_line(message))
 
 
 class RunFailed(RuntimeError):

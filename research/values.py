@@ -12,6 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from research.errors import UserError, unknown
 
 Scalar = bool | int | float | str | None
+LARGEST = 3.4028234663852886e38  # of float32, in which every number of a config is computed
+MOST = 2**31 - 1  # of what is counted: what an index of 32 bits reaches
 
 
 @dataclass(frozen=True)
@@ -26,19 +28,24 @@ class Range:
     def check(self, value: float, where: str) -> None:
         """Raise `UserError` when `value` is not a finite number within the bounds."""
         within = self.low <= value <= self.high and value < self.below and not (self.above and value == self.low)
-        if not (math.isfinite(value) and within):
+        if not (within and abs(value) <= LARGEST):  # which no infinity and no NaN is
             low = f"{'above' if self.above else 'at least'} {self.low:g}" if self.low > -math.inf else ""
             high = f"at most {self.high:g}" if self.high < math.inf else ""
             below = f"below {self.below:g}" if self.below < math.inf else ""
             raise UserError(f"{where} is {value!r}; expected a number {' and '.join(filter(None, [low, high, below]))}")
 
 
-Count = Annotated[int, Range(low=1)]
-Natural = Annotated[int, Range(low=0)]
+MOST_SIDE = 16_384  # pixels: more than any network is given, and a picture of them still fits into memory
+MOST_BATCH = 2**17  # images: twice the largest batches that anybody has published
+LEAST_CROP = 0.01  # of a side: before a crop an image is as many times larger as the crop is small
+LONGEST = 1e12  # of a duration, in whatever unit: a thousand times what the largest published runs see of examples
+Count = Annotated[int, Range(low=1, high=MOST)]
+Natural = Annotated[int, Range(low=0, high=MOST)]
 Positive = Annotated[float, Range(low=0, above=True)]
 NonNegative = Annotated[float, Range(low=0)]
 Fraction = Annotated[float, Range(low=0, high=1)]
 Share = Annotated[float, Range(low=0, high=1, above=True)]
+Side = Annotated[int, Range(low=1, high=MOST_SIDE)]
 
 
 @dataclass(frozen=True, order=False)
@@ -53,7 +60,7 @@ class Duration:
             raise unknown("duration unit", str(self.unit), ("steps", "epochs", "examples"))
         if isinstance(self.count, bool) or not isinstance(self.count, int | float):
             raise UserError(f"duration {self.count!r} {self.unit}: expected a number")
-        Range(low=0).check(self.count, f"duration in {self.unit}")
+        Range(low=0, high=LONGEST).check(self.count, f"duration in {self.unit}")
         if self.unit != "epochs" and self.count != int(self.count):
             raise UserError(f"duration {self.count!r} {self.unit}: expected a whole number")
         object.__setattr__(self, "count", int(self.count) if self.count == int(self.count) else float(self.count))
@@ -206,6 +213,7 @@ def _decode_plain(kind: Any, value: Any, where: str) -> Any:
             return value
         return from_mapping(typing.cast(type, kind), value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        Range().check(value, where)
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"{where} is {value!r}; expected {_TYPE_NAMES.get(kind, kind.__name__)}")

@@ -163,3 +163,59 @@ class TestOverrides:
         assert hint in str(caught.value)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("optimizer.learning_rate", 1e39),
+        ("optimizer.learning_rate", 10**400),
+        ("data.batch_size", 2**31),
+        ("data.eval_batch_size", 2**17 + 1),
+        ("data.resolution", 16_385),
+        ("data.crop_fraction", 0.001),
+        ("budget.train", "1e13 examples"),
+        ("budget.train", "1e999 epochs"),
+    ],
+)
+def test_numbers_that_nothing_could_hold_are_refused(key, value):
+    with pytest.raises(UserError) as caught:
+        configs.replace(Config(), **{key: value})
+    assert "expected a number" in str(caught.value)
+
+
+def test_more_steps_than_rates_can_be_kept_of_are_refused():
+    from research.training import preview
+
+    with pytest.raises(UserError, match="at most 20000000"):
+        preview.preview(configs.replace(Config(), **{"budget.train": "30000000 steps"}))
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ('{"seed": 1, "seed": 2}', "given twice"),
+        ("[" * 10**5, "is not JSON"),
+        ("", "is not JSON"),
+        ('{"seed": ' + "9" * 5000 + "}", "is not JSON"),
+        ('{"seed": NaN}', "seed"),
+        ("[]", "expected an object"),
+    ],
+    ids=["twice", "deep", "empty", "digits", "nan", "list"],
+)
+def test_json_that_is_no_config_is_refused_in_one_line(tmp_path, text, hint):
+    import configs as recipes
+
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(UserError, match=hint):
+        recipes.load(str(tmp_path / "c.json"))
+
+
+def test_a_runs_config_names_no_code_beside_itself(tmp_path):
+    import configs as recipes
+
+    values = configs.to_dict(configs.replace(Config(), **{"task.loss": f"{tmp_path}/own.py:loss"}))
+    (tmp_path / "own.py").write_text("raise SystemExit('ran')\n")
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="which is not run"):
+        recipes.load(str(tmp_path / "config.json"))

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from research import storage
+from research import paths, storage
 from research.analysis import grad_cam
 from research.data import transforms
 from research.errors import UserError, unknown
@@ -40,6 +40,12 @@ def explain(
     if target.suffix.lower() not in FORMATS:
         raise UserError(f"--out is {str(out)!r}; expected a .png or .jpg file")
     record.check_workdir(target.parent)
+    if storage.is_remote(target):
+        pass
+    elif paths.answer(target.parent.is_dir):
+        paths.check_file(target, "--out")
+    elif why := paths.impossible(target):
+        raise UserError(f"--out is {str(out)!r}, which cannot be a file: {why}")
     if class_name is not None and class_name not in trained.class_names:
         raise unknown("class", class_name, trained.class_names)
     image = trained.fitted(file)

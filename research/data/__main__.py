@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from etils import epath
 
+from research import paths
 from research.data import tfds
 from research.data.convert import Keys, prepared, raw
 from research.data.sources import SOURCES, fashion_files
@@ -87,8 +88,8 @@ def convert(
     folder: str, *, data_dir: str | None, name: str | None, keys: Keys = Keys(), classes: str | None = None
 ) -> str:
     """Convert a folder of TFRecords (`research.data.convert`), with lines of progress; returns where it is now."""
-    source = Path(folder).expanduser()
-    if not source.is_dir():
+    source = paths.expanded(folder)
+    if not paths.answer(source.is_dir):
         raise UserError(f"{source} is no folder; expected one of TFRecords")
     report = functools.partial(print, flush=True)
     if (source / "dataset_info.json").exists():

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from research import paths
 from research.data import tfds, tfrecord
 from research.errors import UserError, nearest
 
@@ -38,9 +39,11 @@ class Keys:
 @contextlib.contextmanager
 def whole(folder: Path) -> Iterator[Path]:
     """A folder beside `folder` to write into, which becomes `folder` at the end. Raises `UserError` if that exists."""
-    if folder.exists():
+    if paths.answer(folder.exists):
         raise UserError(f"{folder} exists; move it away, or choose another place")
+    paths.check_folder(folder, "the set")
     begun = folder.parent / f"incomplete.{folder.name}"
+    made = [place for place in folder.parents if not place.exists()]  # to be removed again where nothing comes of it
     try:
         shutil.rmtree(begun, ignore_errors=True)  # of a conversion that was killed
         begun.mkdir(parents=True)
@@ -50,6 +53,9 @@ def whole(folder: Path) -> Iterator[Path]:
         raise UserError(f"{folder} cannot be written: {error.strerror} ({error.filename})") from error
     finally:
         shutil.rmtree(begun, ignore_errors=True)
+        for place in made:
+            with contextlib.suppress(OSError):  # not empty: what was to be is there
+                place.rmdir()
 
 
 def example(image: bytes, label: int) -> bytes:
@@ -137,10 +143,7 @@ class _Progress:
 
 def prepared(source: Path, data_dir: str | None, report: Report) -> str:
     """Copy a prepared TFRecord set into `data_dir`, as array_record; returns where it is. Raises `UserError`."""
-    import tensorflow_datasets
-
-    builder = tensorflow_datasets.builder_from_directory(source)
-    info = builder.info
+    info = tfds.described(os.fspath(source)).info
     if info.file_format.value != "tfrecord":
         raise UserError(
             f"{source} is prepared as {info.file_format.value}; expected tfrecord, which alone is converted"

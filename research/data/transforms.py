@@ -6,18 +6,33 @@ Host functions take and return uint8 NumPy images "h w c". What is drawn anew fo
 import contextlib
 import io
 import math
+import os
+import stat
 import struct
+import warnings
+import zlib
 from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
+from etils import epath
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
+from research import storage
 from research.data.stored import Encoded
 from research.errors import UserError
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# Pillow reads more formats, one of them (EPS) by running another program on the file; these are pictures and no more.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
+MOST_PIXELS = 2**27  # that a header may declare: more than any camera takes; as RGB they are 400 MB
+MOST_BYTES = 8 * MOST_PIXELS  # of a file: so many pixels without compression, four channels of 16 bits
+# Where Pillow looks at sizes too, within frames, it warns from here on and raises from twice as many on.
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is refused here, or is no matter
+_DAMAGE = (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError, KeyError, TypeError, OverflowError)
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class UnreadableImage(UserError):
@@ -29,23 +44,75 @@ def contents(image: Encoded) -> bytes:
     try:
         return image.read()
     except OSError as error:
-        raise UnreadableImage(f"{image.where} cannot be read: {error.strerror}") from error
+        raise UnreadableImage(f"{image.where} cannot be read: {error.strerror or error}") from error
+
+
+def read_file(file: epath.PathLike) -> bytes:
+    """The bytes of an image file. Raises `UnreadableImage`: no file, a pipe or device that may never end, too large."""
+    if storage.is_remote(file):
+        if (content := storage.read(file)) is None:
+            raise UnreadableImage(f"image {str(file)!r} does not exist")
+        return content
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe is then opened, and not waited for
+        with open(descriptor, "rb") as opened_file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise UnreadableImage(f"image {str(file)!r} is no file")
+            if found.st_size > MOST_BYTES:
+                raise UnreadableImage(f"image {str(file)!r} has {found.st_size} bytes; expected at most {MOST_BYTES}")
+            return opened_file.read()
+    except FileNotFoundError as error:
+        raise UnreadableImage(f"image {str(file)!r} does not exist") from error
+    except IsADirectoryError as error:
+        raise UnreadableImage(f"image {str(file)!r} is no file") from error
+    except OSError as error:  # not permitted, too long a name, links without end
+        raise UnreadableImage(f"image {str(file)!r} cannot be read: {error.strerror}") from error
 
 
 @contextlib.contextmanager
 def opened(data: bytes, where: str) -> Iterator[Image.Image]:
     """An encoded image, of which only the header is read so far. Raises `UnreadableImage` whenever it turns out bad."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        _check_png(data)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise UnreadableImage(
+                    f"{where} declares {image.width}x{image.height} pixels; expected at most {MOST_PIXELS} of them"
+                )
             yield image
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError) as error:
+    except UnreadableImage:
+        raise
+    except (*_DAMAGE, Image.DecompressionBombError) as error:
         raise UnreadableImage(f"{where} is not a readable image, or is cut short") from error
 
 
+def _check_png(data: bytes) -> None:
+    """Raise `ValueError` where a chunk of a PNG does not have its checksum, or is missing: Pillow is less strict."""
+    if not data.startswith(_PNG):
+        return
+    at, found, kind = len(_PNG), set[bytes](), b""
+    while kind != b"IEND":
+        (length,) = struct.unpack_from(">I", data, at)
+        body = memoryview(data)[at + 4 : at + 8 + length]
+        if zlib.crc32(body) != struct.unpack_from(">I", data, at + 8 + length)[0]:
+            raise ValueError("a chunk without its checksum")
+        kind = bytes(body[:4])
+        found.add(kind)
+        at += 12 + length
+    if data[25] == 3 and b"PLTE" not in found:
+        raise ValueError("a palette that is not there")
+
+
 def in_mode(image: Image.Image, channels: int) -> Image.Image:
-    """The image as grey, RGB or RGBA (1, 3 or 4 channels), 8 bits each; of 16 bits the high 8."""
-    if image.mode.startswith("I;16"):  # Pillow's own conversion would saturate
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    """The image as grey, RGB or RGBA (1, 3 or 4 channels), 8 bits each; of 16 bits the high 8.
+
+    Raises `ValueError` for numbers that are no light of 8 or 16 bits: what white is, the file does not say.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):  # of 0 to 65535
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow's own conversion would saturate
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}")
     return image if image.mode == _MODES[channels] else image.convert(_MODES[channels])
 
 

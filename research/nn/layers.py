@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from research.errors import UserError
 from research.nn import batch_norm
 from research.nn.conv import Conv, Dtype, Padding, Sizes
+from research.values import MOST_SIDE
 
 Builder = Callable[..., nn.Module]  # a module class or a partial of one: what `conv`, `norm` and `block` fields hold
 Activation = Callable[[Array], Array]
@@ -37,10 +38,12 @@ def configured(conv: Builder, norm: Builder, *, dtype: Dtype, train: bool) -> tu
 
 
 def require_resolution(who: str, space: Sequence[int], minimum: int) -> None:
-    """Raise `UserError` where a side of `space` (pixels) is below `minimum`; the message names `who`."""
+    """Raise `UserError` where a side of `space` (pixels) is below `minimum` or absurd; the message names `who`."""
     if min(space) < minimum:
         size = "x".join(str(side) for side in space)
         raise UserError(f"{who} needs images of at least {minimum} pixels a side; got {size}")
+    if max(space) > MOST_SIDE:
+        raise UserError(f"{who} is asked for images of {max(space)} pixels a side; expected at most {MOST_SIDE}")
 
 
 def identity(x: Array) -> Array:

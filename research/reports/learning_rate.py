@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from research import storage
+from research import paths, storage
 from research.errors import UserError, nearest
 from research.reports import drawing
 from research.reports.theme import theme
@@ -24,10 +24,8 @@ def check_target(target: epath.PathLike) -> epath.Path:
         close = nearest(path.suffix, SUFFIXES, count=1)
         hint = f"nearest: {close[0]}" if close else f"expected one of {', '.join(SUFFIXES)}"
         raise UserError(f"--out is {str(target)!r}, whose ending is no kind of figure; {hint}")
-    if not path.parent.is_dir():
-        raise UserError(f"--out is {str(target)!r}, and there is no folder {str(path.parent)!r}")
-    if path.is_dir():
-        raise UserError(f"--out is {str(target)!r}, which is a folder; expected a file")
+    if "://" not in str(target):
+        paths.check_file(path, "--out")
     return path
 
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from research.config import Config, ModelConfig, digest, replace
 from research.errors import UserError, nearest, unknown
-from research.values import annotations, decode
+from research.values import LARGEST, annotations, decode
 
 MOST_VALUES = 10_000  # of one axis: more is a slip of the keyboard
+MOST_RUNS = 100_000  # of a sweep: ten times the largest that is known to be looked at in seconds
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,14 @@ def grid(config: Config, axes: Iterable[str], *, seeds: int = 1) -> list[Planned
         raise UserError(f"grid key {Counter(keys).most_common(1)[0][0]!r} is given twice; expected one list of values")
     if seeds < 1:
         raise UserError(f"seeds is {seeds}; expected at least 1")
+    if seeds > MOST_VALUES:
+        raise UserError(f"seeds is {seeds}; expected at most {MOST_VALUES}")
     if "seed" not in keys:
         named.append(("seed", [config.seed + offset for offset in range(seeds)]))
     elif seeds > 1:
         raise UserError("grid key 'seed' and --seeds both choose the seeds; expected one of them")
+    if (count := math.prod(len(values) for _, values in named)) > MOST_RUNS:
+        raise UserError(f"grid over {', '.join(keys)} has {count} runs; expected at most {MOST_RUNS}")
     planned = []
     for values in itertools.product(*(values for _, values in named)):
         chosen = dict(zip([key for key, _ in named], values, strict=True))
@@ -147,9 +152,9 @@ def _is_number(text: str) -> bool:
 
 def _stepped(low: Decimal, high: Decimal, step: Decimal) -> list[int | float]:
     """Decimal arithmetic: 0.1:0.3:0.1 is 0.1, 0.2, 0.3 and not 0.30000000000000004."""
-    count = int((high - low) / step) + 1 if step > 0 else 0
-    if not 0 < count <= MOST_VALUES:
-        raise ValueError(f"{count} values")
+    if not (step > 0 and 0 <= (high - low) / step < MOST_VALUES):
+        raise ValueError("none, or too many values")
+    count = int((high - low) / step) + 1
     return [_plain(low + index * step) for index in range(count)]
 
 
@@ -159,6 +164,8 @@ def _plain(number: Decimal) -> int | float:
 
 def _spaced(key: str, kind: str, low: str, high: str, count: str) -> list[int | float]:
     first, last, values = Decimal(low.strip()), Decimal(high.strip()), int(count)
+    if max(abs(first), abs(last)) > Decimal(LARGEST):
+        raise ValueError("no number")
     if not 1 <= values <= MOST_VALUES or last <= first or (values == 1 and kind == "range"):
         raise ValueError("bounds")
     if kind == "range":
@@ -175,7 +182,7 @@ def _typed(config: Config, key: str, raw: Any) -> Any:
     if isinstance(raw, str):
         try:
             candidates.append(json.loads(raw))
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, too many digits, lists in lists without end
             candidates.append({"true": True, "false": False, "none": None}.get(raw.lower(), raw))
         candidates.append(raw)
     else:

@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from etils import epath
 
 from research import storage
+from research.config import Config, from_dict
+from research.errors import UserError
 from research.sweeps import store
 from research.training import record
+from research.values import annotations
 
 # Control characters, halves of characters (what Python makes of a file name that is no text), what XML forbids, and
 # the line breaks that JavaScript does not have inside of text.
@@ -100,6 +103,7 @@ def _result(workdir: epath.PathLike, planned: dict[str, Any], timings: dict[str,
     if status == "waiting":
         return result
     run = record.read_run(folder)
+    _check(run)
     return dataclasses.replace(
         result,
         config=readable(run.config),
@@ -107,6 +111,24 @@ def _result(workdir: epath.PathLike, planned: dict[str, Any], timings: dict[str,
         metrics=run.metrics,
         summary=readable(run.summary or {}),
     )
+
+
+def _check(run: record.Run) -> None:
+    """Raise `UserError` where a record has another type than what reads it expects; keys of other versions may be."""
+    where = epath.Path(run.path)
+    known = {key: value for key, value in run.config.items() if key in annotations(Config)}
+    for key, kind in annotations(Config).items():
+        if isinstance(known.get(key), dict) and dataclasses.is_dataclass(kind):
+            fields = annotations(cast(type, kind))
+            known[key] = {name: value for name, value in known[key].items() if name in fields}
+    try:
+        from_dict(known)
+    except UserError as error:
+        raise UserError(f"{where / record.CONFIG} is damaged: {error}") from error
+    device = run.environment.get("device")
+    words = [device.get(key) for key in ("platform", "device_kind")] if isinstance(device, dict) else [None]
+    if run.environment and not all(isinstance(word, str) for word in words):
+        raise UserError(f"{where / record.ENVIRONMENT} is damaged: it does not say on which device the run was made")
 
 
 def folder_names(folders: Sequence[epath.PathLike]) -> list[str]:

@@ -1,6 +1,7 @@
 """The store: `WORKDIR/runs/<id>/` holds each run once, `WORKDIR/study.json` says which studies want which runs."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -30,9 +31,13 @@ def group_folder(workdir: epath.PathLike, ids: Sequence[str]) -> epath.Path:
 
 def state(folder: epath.PathLike) -> str:
     """One of `STATES`, as the folder's records say: no config yet is waiting, no summary yet is running."""
-    summary = record.read_if_there(epath.Path(folder) / record.SUMMARY)
+    file = epath.Path(folder) / record.SUMMARY
+    summary = record.read_if_there(file)
     if summary is not None:
-        return summary["status"]
+        if summary.get("status") not in record.STATUSES:
+            raise UserError(f"{file} is damaged: it has no status; remove it to continue the run")
+        status: str = summary["status"]
+        return status
     return "waiting" if storage.read(epath.Path(folder) / record.CONFIG) is None else "running"
 
 
@@ -84,15 +89,60 @@ def studies(workdir: epath.PathLike) -> list[dict[str, Any]] | None:
     content = record.read_if_there(file)
     if content is None:
         return None
-    if not isinstance(content.get("studies"), list):
-        raise UserError(f"{file} is damaged: it lists no studies; remove it and launch the study again")
+    if fault := _fault(content.get("studies")):
+        raise UserError(f"{file} is damaged: {fault}; remove it and launch the study again")
     found: list[dict[str, Any]] = content["studies"]
     return found
 
 
+_TEXTS = ("name", "scale", "question", "command")  # of an entry of study.json
+_KNOWN = {"target_macs", "reason", "accepted_code"}  # what a run of an entry may have besides
+
+
+def _fault(studies: Any) -> str:
+    """What is wrong with the studies of a `study.json`; empty where nothing is.
+
+    A run's id is the name of its folder: nothing else than digits may stand there, or the records of another place
+    would be read.
+    """
+    if not isinstance(studies, list) or not all(isinstance(entry, dict) for entry in studies):
+        return "it lists no studies"
+    for entry in studies:
+        if missing := [key for key in _TEXTS if not isinstance(entry.get(key), str)]:
+            return f"a study has no {missing[0]}"
+        axes, runs = entry.get("axes"), entry.get("runs")
+        if not isinstance(axes, list) or not all(isinstance(axis, str) for axis in axes):
+            return f"study {entry['name']!r} has no list of axes"
+        if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
+            return f"study {entry['name']!r} lists no runs"
+        if wrong := [run for run in runs if not _is_run(run)]:
+            return f"study {entry['name']!r} has a run that is none: {str(wrong[0])[:120]}"
+        labels = Counter((run["arm"], run["budget"], run["seed"]) for run in runs)
+        if twice := [label for label, count in labels.items() if count > 1]:
+            return f"study {entry['name']!r} has run {'/'.join(map(str, twice[0]))!r} twice"
+    return ""
+
+
+def _is_run(run: dict[str, Any]) -> bool:
+    seed, target = run.get("seed"), run.get("target_macs")
+    return (
+        re.fullmatch("[0-9a-f]{16}", str(run.get("id"))) is not None
+        and all(isinstance(run.get(key), str) for key in ("arm", "budget"))
+        and isinstance(seed, int)
+        and not isinstance(seed, bool)
+        and run.keys() <= {"id", "arm", "budget", "seed"} | _KNOWN
+        and (target is None or isinstance(target, int))
+        and all(isinstance(run.get(key, ""), str) for key in ("reason", "accepted_code"))
+    )
+
+
 def read_timings(workdir: epath.PathLike) -> dict[str, dict[str, Any]]:
     """Run id -> what `launch.py bench --workdir` measured of its network's step; empty where that was never asked."""
-    return record.read_if_there(storage.reach(workdir) / TIMINGS) or {}
+    file = storage.reach(workdir) / TIMINGS
+    timings = record.read_if_there(file) or {}
+    if not all(isinstance(row, dict) for row in timings.values()):
+        raise UserError(f"{file} is damaged: a row is no object; remove it, and `launch.py bench` makes it again")
+    return timings
 
 
 def write_timings(workdir: epath.PathLike, rows: Mapping[str, Mapping[str, Any]]) -> None:

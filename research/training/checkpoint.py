@@ -10,7 +10,7 @@ import logging
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from research import storage
 from research.config import CheckpointConfig
-from research.errors import RunFailed, UserError
+from research.errors import RunFailed, UserError, described
 from research.training import parallel, processes
 from research.training import state as states
 from research.training.archive import Archive
@@ -45,6 +45,15 @@ def _weights(state: PyTree, statistics: PyTree | None) -> dict[str, PyTree]:
     held = state if isinstance(state, dict) else {key: getattr(state, key) for key in ("params", "batch_stats", "ema")}
     chosen = held.get("ema") or held
     return {"params": chosen["params"], "batch_stats": statistics or chosen.get("batch_stats") or {}}
+
+
+@contextlib.contextmanager
+def _readable(folder: epath.PathLike) -> Iterator[None]:
+    """Raises `UserError` where Orbax cannot read what it keeps beside the states: names of steps, metrics."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, NotADirectoryError) as error:
+        raise UserError(f"{folder} holds damaged checkpoints, or something else ({described(error)})") from error
 
 
 class Checkpoints:
@@ -99,9 +108,9 @@ class Checkpoints:
         )
         self._alone = alone
         self._folder = Path(folder.resolve())
-        self._manager = ocp.CheckpointManager(
-            epath.Path(self._folder), options=options, item_names=("state", "progress", "statistics")
-        )
+        with _readable(folder):
+            items = "state", "progress", "statistics"
+            self._manager = ocp.CheckpointManager(epath.Path(self._folder), options=options, item_names=items)
 
     def save(
         self,
@@ -141,7 +150,10 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, in order."""
-        return self._archive.steps() if self._archive else sorted(self._manager.all_steps())
+        if self._archive:
+            return self._archive.steps()
+        with _readable(self._folder):
+            return sorted(self._manager.all_steps())
 
     def _read(self, step: int, items: ocp.args.Composite) -> Any:
         """Items of a checkpoint. Raises `Damaged`; of a store that cannot be asked, `OSError`."""
@@ -242,9 +254,10 @@ class Checkpoints:
         if which == "last":
             return steps[-1]
         if which == "best":
-            best = self._archive.best() if self._archive else self._manager.best_step()
+            with _readable(self._folder):
+                best = self._archive.best() if self._archive else self._manager.best_step()
             return steps[-1] if best is None else best
-        if which.isdigit() and int(which) in steps:
+        if which.isdecimal() and int(which) in steps:
             return int(which)
         raise UserError(f"unknown checkpoint {which!r}; expected best, last or one of {', '.join(map(str, steps))}")
 

@@ -11,12 +11,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from research import config as configs
 from research import data, storage
 from research.data.stored import Split
 from research.errors import UserError
 from research.training import batch_statistics, parallel, programs, record, resolve, sharing, state, step
-from research.training.checkpoint import Checkpoints
+from research.training.checkpoint import Checkpoints, Damaged
 from research.training.resolve import Resolved
 
 PyTree = Any
@@ -174,7 +173,8 @@ def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str 
     checkpoint, a data set of another shape or other classes.
     """
     folder = storage.reach(workdir)
-    cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
+    cfg = record.config_of(folder)
+    record.check_workdir(folder)
     resolved = resolve.resolve(cfg)
     layout, higher = resolved.layout, resolved.task.higher_is_better
     with contextlib.closing(
@@ -182,7 +182,10 @@ def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str 
     ) as checkpoints:
         at = checkpoints.find(checkpoint)
         pipeline = programs.pipeline_of(resolved)
-        restored, _ = checkpoints.restore(at, programs.state_shapes(resolved, pipeline))
+        try:
+            restored, _ = checkpoints.restore(at, programs.state_shapes(resolved, pipeline))
+        except Damaged as damage:
+            raise UserError(f"{damage}; expected another of {', '.join(map(str, checkpoints.steps()))}") from damage
     other = None
     if dataset is not None:
         pipeline_ = _other(resolved, dataset, pipeline)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from etils import epath
 from jax import export as jax_export
 
-from research import storage
+from research import paths, storage
 from research.errors import UserError
 from research.training.trained import Trained
 
@@ -25,10 +25,13 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def check_target(out: epath.PathLike) -> epath.Path:
-    """The file to write. Raises `UserError` where its folder does not exist; a store has none that must."""
+    """The file to write. Raises `UserError` where its folder does not exist, or it cannot be written."""
     file = storage.reach(out)
-    if (not storage.is_remote(out) and not file.parent.is_dir()) or file.is_dir():
-        raise UserError(f"--out is {str(out)!r}; expected a file in a folder that exists")
+    if not storage.is_remote(out):  # a store has no folders that must be there
+        paths.check_file(out, "--out")
+        paths.check_file(f"{out}.json", "--out")
+    elif file.is_dir():
+        raise UserError(f"--out is {str(out)!r}; expected a file")
     return file
 
 

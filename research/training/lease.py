@@ -98,7 +98,7 @@ class Watch:
             if holder["released"]:
                 return "free", tokens[-1], who
             alive = _alive(holder)
-        except (ValueError, KeyError, TypeError):  # damaged; its next sign of life mends it
+        except (ValueError, KeyError, TypeError, RecursionError):  # damaged; its next sign of life mends it
             who, alive = "another process", None
         if alive is False:
             return "free", tokens[-1], who
@@ -142,7 +142,7 @@ def progress(folder: epath.PathLike) -> Progress:
     try:
         said = json.loads(storage.read(_file(epath.Path(folder), tokens[-1])) or b"")
         return Progress(tokens[-1], int(said["step"]), int(said["steps"]), float(said["rate"]))
-    except (ValueError, KeyError, TypeError):  # going on, or damaged
+    except (ValueError, KeyError, TypeError, RecursionError):  # going on, or damaged
         return Progress(tokens[-1])
 
 

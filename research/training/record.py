@@ -5,20 +5,24 @@ machine died while writing it) is dropped by the reader; on an object store it i
 Reports read only these.
 """
 
+import itertools
 import json
 import logging
 import math
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from etils import epath
 
-from research import storage
+from research import catalogue, paths, storage
+from research import config as configs
+from research.config import Config
 from research.errors import UserError
 from research.training import board
+from research.values import LEAST_CROP, MOST, MOST_SIDE
 
 _log = logging.getLogger(__name__)
 
@@ -45,19 +49,16 @@ class Run:
 def check_workdir(workdir: epath.PathLike) -> epath.Path:
     """The folder to write to, which need not exist yet.
 
-    Raises `UserError` where it or a parent of it is a file, or its store cannot be used.
+    Raises `UserError` where it cannot be one: it or a parent of it is a file, nothing can be written there, its name is
+    none, or its store cannot be used.
     """
     if not str(workdir):
         raise UserError("--workdir is empty; expected a folder")
     folder = storage.reach(workdir)
     if storage.is_remote(folder):
         storage.check_creation(folder)
-        return folder
-    for place in (folder, *folder.parents):
-        if place.exists():
-            if not place.is_dir():
-                raise UserError(f"workdir {str(workdir)!r}: {str(place)!r} is a file; expected a folder")
-            break
+    else:
+        paths.check_folder(workdir, "workdir")
     return folder
 
 
@@ -66,40 +67,84 @@ def write_json(path: epath.PathLike, values: Any) -> None:
     storage.write(path, json.dumps(finite(values), indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: epath.PathLike) -> Any:
-    """Read a JSON record. Raises `UserError` when it is missing or is not JSON."""
-    content = storage.read(path)
-    if content is None:
+def read_json(path: epath.PathLike) -> dict[str, Any]:
+    """Read a JSON record. Raises `UserError` when it is missing or is not JSON of an object."""
+    values = read_if_there(path)
+    if values is None:
         raise UserError(f"{path} does not exist; expected a record of a run")
-    return _parsed(path, content)
+    return values
 
 
 def read_if_there(path: epath.PathLike) -> dict[str, Any] | None:
-    """Read a JSON record; None: no file. Raises `UserError` when it is damaged."""
-    content = storage.read(path)
+    """Read a JSON record with the fewest questions to the file system; None: no file.
+
+    Raises `UserError` when it is damaged.
+    """
+    try:
+        content = storage.read(path)
+        values = None if content is None else json.loads(content)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {paths.reason(error)}; expected a record of a run") from error
+    except (ValueError, RecursionError) as error:  # not JSON, not even text, or lists in lists without end
+        raise UserError(f"{path} is damaged: {error}") from error
     if content is None:
         return None
-    values = _parsed(path, content)
     if not isinstance(values, dict):
         raise UserError(f"{path} is damaged: expected an object")
     return values
 
 
-def _parsed(path: epath.PathLike, content: bytes) -> Any:
+def config_of(folder: epath.PathLike) -> Config:
+    """The config of a run's folder. Raises `UserError`; also where it names a Python file that lies in the folder."""
+    file = epath.Path(folder) / CONFIG
     try:
-        return json.loads(content)
-    except ValueError as error:  # not JSON, or not even text
-        raise UserError(f"{path} is damaged: {error}") from error
+        config = configs.from_dict(read_json(file))
+    except UserError as error:
+        raise UserError(str(error) if str(file) in str(error) else f"{file} is damaged: {error}") from error
+    if not storage.is_remote(folder):
+        catalogue.refuse_inside(folder, (config.model.name, config.task.loss), str(file))
+    return config
 
 
 def described(folder: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a run's environment says of its network and of how its images were prepared. Raises `UserError`."""
     file = epath.Path(folder) / ENVIRONMENT
     environment = read_json(file)
-    network, images = (environment.get(key) if isinstance(environment, dict) else None for key in ("network", "images"))
+    network, images = environment.get("network"), environment.get("images")
     if not isinstance(network, dict) or not isinstance(images, dict) or not images.keys() >= set(IMAGES):
         raise UserError(f"{file} does not say how images were prepared; train the run anew")
+    for key, found, sound in itertools.chain(_network(network), _images(images)):
+        if not sound:
+            raise UserError(f"{file} is damaged: {key} is {json.dumps(found)[:80]}; train the run anew")
     return network, images
+
+
+def _network(network: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
+    """What a record says of a network: key, value, and whether that can be."""
+    fields, higher = network.get("fields"), network.get("higher_is_better")
+    classes: Any = fields.get("num_classes") if isinstance(fields, dict) else None
+    yield "network.fields.num_classes", classes, _is_number(classes, int) and 0 <= classes <= MOST
+    yield "network.higher_is_better", higher, isinstance(higher, bool)
+
+
+def _images(images: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
+    """What a record says of images: key, value, and whether that can be."""
+    shape, crop, classes = images["shape"], images["crop_fraction"], images["class_names"]
+    sides = isinstance(shape, list) and len(shape) == 3 and all(_is_number(side, int) for side in shape)
+    sides = sides and all(1 <= side <= MOST_SIDE for side in shape[:2]) and shape[2] in (1, 3, 4)
+    yield "images.shape", shape, sides
+    yield "images.crop_fraction", crop, _is_number(crop) and LEAST_CROP <= crop <= 1
+    yield "images.interpolation", images["interpolation"], images["interpolation"] in ("bilinear", "bicubic")
+    for key, least in (("mean", -math.inf), ("std", 0.0)):
+        found = images[key]
+        sound = isinstance(found, list) and all(_is_number(n) and n > least for n in found)
+        yield f"images.{key}", found, sound and len(found) == shape[2]
+    yield "images.class_names", classes, isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    yield "images.multi_label", images["multi_label"], isinstance(images["multi_label"], bool)
+
+
+def _is_number(value: Any, kind: type = float) -> bool:
+    return isinstance(value, kind if kind is int else (int, float)) and not isinstance(value, bool) and value == value
 
 
 def finite(value: Any) -> Any:
@@ -146,12 +191,12 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
 def _verified(line: str) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except json.JSONDecodeError:
+        if not isinstance(record, dict) or "checksum" not in record:
+            return None
+        checksum = record.pop("checksum")
+        return record if _checksum(record) == checksum else None
+    except (ValueError, RecursionError):  # no JSON, a number that is none, lists in lists without end
         return None
-    if not isinstance(record, dict) or "checksum" not in record:
-        return None
-    checksum = record.pop("checksum")
-    return record if _checksum(record) == checksum else None
 
 
 def read_run(path: epath.PathLike) -> Run:

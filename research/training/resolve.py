@@ -17,7 +17,7 @@ from flax import linen as nn
 from research import data, models, probes, tasks, values
 from research.config import Config, DataConfig
 from research.data import DatasetInfo, augmentations
-from research.errors import UserError
+from research.errors import UserError, described
 from research.training import groups, optimizer, parallel, schedule, sharing, transfer
 from research.training.step import Frozen
 
@@ -191,8 +191,8 @@ def _check_probes(resolved: Resolved) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _first_line(error: BaseException) -> str:
+    return described(error).splitlines()[0]
 
 
 def _check_loss(resolved: Resolved) -> None:
@@ -204,7 +204,9 @@ def _check_loss(resolved: Resolved) -> None:
     label = jax.ShapeDtypeStruct((batch, count) if several else (batch,), jnp.float32 if several else jnp.int32)
     try:
         loss = jax.eval_shape(lambda o, y: resolved.task.loss(o, {"label": y}), outputs, label)
-    except Exception as error:  # whatever a user's own loss raises while its shapes are traced
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a user's own loss raises while its shapes are traced
         raise UserError(
             f"loss {name} cannot take outputs {outputs.shape} and labels {label.shape}: {_first_line(error)}"
         ) from error
@@ -232,7 +234,9 @@ def _check_model(resolved: Resolved) -> PyTree:
 
     try:
         outputs, variables = jax.eval_shape(forward, key, example)
-    except Exception as error:  # whatever a user's own network raises while its shapes are traced
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a user's own network raises while its shapes are traced
         raise UserError(f"model {name} cannot take images of {image.shape}: {_first_line(error)}") from error
     expected = (1, resolved.task.num_outputs)
     if getattr(outputs, "shape", None) != expected:

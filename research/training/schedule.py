@@ -14,6 +14,7 @@ from research.config import ScheduleConfig
 from research.errors import UserError, unknown
 from research.values import nearest_step
 
+MOST_STEPS = 20_000_000  # five times ImageNet's 90 epochs in batches of 32; rates of each are kept, 8 bytes
 Exact = fractions.Fraction | float
 Curve = Callable[[np.ndarray], np.ndarray]  # steps, from 0, to factors on the peak, float64
 
@@ -57,6 +58,8 @@ def rates(cfg: ScheduleConfig, *, peak: float, steps: int, warmup: int, every: E
 
 def _check(cfg: ScheduleConfig, *, steps: int, warmup: int, every: Exact) -> None:
     """Refuse an unknown name and every contradiction."""
+    if steps > MOST_STEPS:
+        raise UserError(f"budget.train is {steps} steps, of which each has its rate; expected at most {MOST_STEPS}")
     if cfg.name not in SCHEDULES:
         raise unknown("schedule", cfg.name, SCHEDULES)
     if cfg.name == "one_cycle" and warmup:

@@ -14,7 +14,6 @@ from flax import linen as nn
 from jaxtyping import Array, Float, UInt8
 
 from research import backend, models, storage
-from research import config as configs
 from research.config import Config
 from research.data import transforms
 from research.errors import UserError
@@ -42,11 +41,8 @@ class Trained:
 
     def fitted(self, file: str | Path) -> UInt8[np.ndarray, "h w c"]:
         """An image file as the network's images were made. Raises `UserError`: no such file, no image."""
-        path = storage.reach(file)
-        if not path.is_file():
-            raise UserError(f"image {str(file)!r} does not exist")
         height, width, channels = self.shape
-        image = transforms.decode(path.read_bytes(), channels, str(file))
+        image = transforms.decode(transforms.read_file(file), channels, str(file))
         if height == width and self.config.data.fit == "pad":
             return transforms.pad(image, height)
         if height == width:
@@ -80,7 +76,7 @@ def load(workdir: epath.PathLike, *, checkpoint: str = "best") -> Trained:
     Raises `UserError`: no run there, no such checkpoint, or one that is damaged.
     """
     folder = storage.reach(workdir)
-    cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
+    cfg = record.config_of(folder)
     network, images = record.described(folder)
     higher = network["higher_is_better"]
     with closing(Checkpoints(folder, cfg.checkpointing, higher_is_better=higher, read_only=True)) as checkpoints:

@@ -20,11 +20,10 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from research import config as configs
-from research import models, pretrained, storage
+from research import models, paths, pretrained, storage
 from research.config import Config, DataConfig, TransferConfig
 from research.errors import UserError, unknown
-from research.pretrained import HEAD
+from research.pretrained import HEAD, files
 from research.training import record
 from research.training.checkpoint import Checkpoints
 from research.training.step import Frozen
@@ -46,7 +45,7 @@ def _place(text: str) -> Path:
     if storage.is_remote(text):
         raise UserError(f"transfer.weights is {text!r}; expected a file or a run's folder of this machine")
     place = pretrained.locate(text)
-    if not text or not place.exists():
+    if not text or not paths.answer(place.exists):
         raise UserError(f"transfer.weights is {text!r}, which does not exist; expected a file or a run's folder")
     return place
 
@@ -58,7 +57,7 @@ def _read(variant: str, place: Path, source: str | None, modified: int) -> pretr
 
 def _of_run(variant: str, folder: Path) -> pretrained.Weights:
     """The best checkpoint's weights of a run of ours. Raises `UserError`: no run there, or one of another network."""
-    cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
+    cfg = record.config_of(folder)
     if cfg.model.name != variant:
         raise UserError(f"transfer.weights {str(folder)!r} is a run of {cfg.model.name}; expected one of {variant}")
     network, images = record.described(folder)
@@ -94,8 +93,8 @@ def weights_digest(cfg: Config) -> str | None:
         return None
     place = _place(cfg.transfer.weights)
     if not place.is_dir():
-        return hashlib.sha256(place.read_bytes()).hexdigest()
-    of_run = configs.from_dict(record.read_json(place / record.CONFIG))
+        return hashlib.sha256(files.contents(place)).hexdigest()
+    of_run = record.config_of(place)
     with closing(_checkpoints(of_run, place)) as checkpoints:
         found = (checkpoints.weights_digest(checkpoints.find("best")), *record.described(place))
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()

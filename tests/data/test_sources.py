@@ -3,6 +3,8 @@
 import dataclasses
 import gzip
 import hashlib
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -259,8 +261,8 @@ def test_contradictions_are_refused_before_anything_is_read(monkeypatch):
         (("validation", 1.0),): "holds out 1438 of the 1438",
     }.items():
         assert message in refused(DataConfig(**dict(fields)), load)
-    large = DataConfig(resolution=100_000, input="resident")
-    assert "digits at 100000x100000x1 takes 16735.9 GiB" in refused(large, load)
+    large = DataConfig(resolution=10_000, input="resident")
+    assert "digits at 10000x10000x1 takes 167.4 GiB" in refused(large, load)
 
 
 def test_memory_limit_worked_example():
@@ -330,3 +332,68 @@ def test_idx_files(tmp_path):
         file.write_bytes(content)
         with pytest.raises(UserError, match=message):
             sources.read_idx(file, rank)
+
+
+def test_idx_files_that_unfold_without_end_are_not(tmp_path):
+    from etils import epath
+
+    file = epath.Path(tmp_path / "x.gz")
+    header = bytes([0, 0, 8, 3]) + (60_000).to_bytes(4, "big") + (28).to_bytes(4, "big") * 2
+    for content in (
+        gzip.compress(bytes([0, 0, 8, 3]) + b"\xff" * 12),
+        gzip.compress(header + bytes(2**27)),
+        gzip.compress(header[:9]),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match="not an IDX file of 3 dimensions, or is cut short"):
+            sources.read_idx(file, 3)
+
+
+def test_files_of_fashion_mnist_of_another_size_are_refused(tmp_path):
+    for part in ("train", "t10k"):
+        (tmp_path / f"{part}-images-idx3-ubyte.gz").write_bytes(idx(random_image(0, 10, 28, 28)))
+        (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(idx(np.zeros(10, np.uint8)))
+    cfg = DataConfig(name="fashion_mnist", path=str(tmp_path))
+    assert "expected (60000, 28, 28)" in refused(cfg, load)
+
+
+def test_what_never_ends_in_a_folder_of_images_is_refused(tmp_path):
+    write_folder(tmp_path, {"train": 2, "test": 1})
+    cfg = DataConfig(name="image_folder", path=str(tmp_path), resolution=8)
+    os.mkfifo(tmp_path / "train" / "cat" / "pipe.png")
+    assert "is no file" in refused(cfg, load)
+    assert "is no file" in refused(cfg, data.fingerprint)
+
+
+def test_a_photograph_of_another_size_is_named(tmp_path):
+    for person in range(1, 41):
+        (tmp_path / f"s{person}").mkdir()
+        for number in range(1, 11):
+            size = (92, 112) if (person, number) != (7, 2) else (10, 12)
+            Image.new("L", size).save(tmp_path / f"s{person}" / f"{number}.pgm")
+    said = refused(DataConfig(name="orl_faces", path=str(tmp_path)), load)
+    assert "s7/2.pgm has 12x10 pixels" in said
+
+
+@pytest.mark.parametrize("name", ["os.system", "antigravity.fly", 3])
+def test_features_of_a_prepared_set_name_no_other_library(tmp_path, name):
+    features = {"image": tfds.features.Image(shape=(8, 8, 3)), "label": tfds.features.ClassLabel(num_classes=2)}
+    image = encode(random_image(0, 8, 8, 3))
+    store("tiny", features, {"train": [{"image": image, "label": 0}]}, tmp_path)
+    file = tmp_path / "tiny" / "1.0.0" / "features.json"
+    values = json.loads(file.read_text())
+    values["pythonClassName"] = name
+    file.write_text(json.dumps(values))
+    before = set(sys.modules)
+    said = refused(DataConfig(name="tiny", path=str(tmp_path), validation=0.5))
+    assert "expected features of tensorflow_datasets" in said
+    assert "antigravity" not in set(sys.modules) - before
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize("content", ["", "{", "[" * 10**5, "null", '{"splits": [{"shardLengths": ["x"]}]}'])
+def test_a_prepared_set_that_is_damaged_is_named(tmp_path, file, content):
+    features = {"image": tfds.features.Image(shape=(8, 8, 3)), "label": tfds.features.ClassLabel(num_classes=2)}
+    store("tiny", features, {"train": [{"image": encode(random_image(0, 8, 8, 3)), "label": 0}]}, tmp_path)
+    (tmp_path / "tiny" / "1.0.0" / file).write_text(content)
+    assert "tiny" in refused(DataConfig(name="tiny", path=str(tmp_path), validation=0.5))

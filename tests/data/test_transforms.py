@@ -3,6 +3,10 @@
 import contextlib
 import io
 import itertools
+import os
+import struct
+import tracemalloc
+import zlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -138,3 +142,88 @@ def test_a_damaged_file_gives_pixels_or_the_one_error(name):
         damaged[draws.integers(len(encoded))] = draws.integers(256)
         with contextlib.suppress(transforms.UnreadableImage):  # anything else that Pillow raises would come through
             assert transforms.decode(bytes(damaged), 3, name).dtype == np.uint8
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, pixels: bytes) -> bytes:
+    """A PNG that declares this size, whatever it holds."""
+    body = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+
+
+def test_what_a_header_declares_is_checked_before_anything_is_decoded():
+    side = 11_600  # which Pillow alone would decode, with a warning: 134 million pixels
+    whole = png(side, side, bytes(side * (side + 1)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(transforms.UnreadableImage, match=r"x declares 11600x11600 pixels; expected at most"):
+            transforms.decode(whole, 1, "x")
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+    assert transforms.decode(png(7, 5, bytes(5 * 8)), 1, "x").shape == (5, 7, 1)
+
+
+@given(st.data())
+def test_a_bit_of_a_png_that_is_another_is_seen_wherever_it_is(data):
+    sound = encode(random_image(3, 12, 9, 3)).getvalue()
+    end = sound.index(b"IEND")
+    at = data.draw(st.integers(8 * 8, (end + 8) * 8 - 1))
+    spoilt = bytearray(sound)
+    spoilt[at // 8] ^= 1 << at % 8
+    with pytest.raises(transforms.UnreadableImage):
+        transforms.decode(bytes(spoilt), 3, "x")
+
+
+def test_a_picture_is_never_given_to_another_program(tmp_path, monkeypatch):
+    """Pillow reads EPS by running Ghostscript on it."""
+    marker, fake = tmp_path / "ran", tmp_path / "gs"
+    fake.write_text(f"#!/bin/sh\ntouch {marker}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    with Image.open(io.BytesIO(eps)) as picture, contextlib.suppress(Exception):
+        picture.load()
+    assert marker.exists(), "what is guarded against"
+    marker.unlink()
+    with pytest.raises(transforms.UnreadableImage):
+        transforms.decode(eps, 3, "x")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "gif", "bmp", "tiff", "webp", "ppm"])
+def test_formats_that_are_read(kind):
+    data = io.BytesIO()
+    Image.fromarray(np.full((9, 7, 3), 255, np.uint8)).save(data, kind)
+    assert transforms.decode(data.getvalue(), 3, "x").min() == 255
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_numbers_that_are_no_light_are_refused(mode):
+    data = io.BytesIO()
+    Image.fromarray(np.ones((4, 4), {"F": np.float32, "I": np.int32}[mode]), mode).save(data, "tiff")
+    with pytest.raises(transforms.UnreadableImage):
+        transforms.decode(data.getvalue(), 1, "x")
+
+
+def test_of_16_bits_the_high_8_whatever_the_format():
+    values = (np.arange(256, dtype=">u2") * 257).reshape(16, 16)
+    grey = b"P5\n16 16\n65535\n" + values.tobytes()
+    np.testing.assert_array_equal(transforms.decode(grey, 1, "x")[..., 0], np.arange(256).reshape(16, 16))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "huge.png").write_bytes(b"")
+    os.truncate(tmp_path / "huge.png", transforms.MOST_BYTES + 1)
+    names = ["pipe.png", "folder.png", "loop.png", "huge.png", "none.png", "n" * 300]
+    for file in (*(tmp_path / name for name in names), "/dev/zero"):
+        with pytest.raises(transforms.UnreadableImage, match="image"):
+            transforms.read_file(file)
+    (tmp_path / "a.png").write_bytes(b"x")
+    assert transforms.read_file(tmp_path / "a.png") == b"x"

@@ -1,8 +1,10 @@
 """Files of weights: read right, or refused in one line and never run. `tools/parity.py --files` wrote PyTorch's."""
 
 import io
+import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -163,3 +165,85 @@ def test_a_changed_byte_is_read_or_refused_and_nothing_else(tmp_path_factory, na
     except UserError:
         return
     assert all(isinstance(array, np.ndarray) for array in arrays.values())
+
+
+def reading(file):
+    """Peak bytes that Python asked for while a file is refused, and what was said."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError) as refusal:
+            files.read(file)
+        return tracemalloc.get_traced_memory()[1], str(refusal.value)
+    finally:
+        tracemalloc.stop()
+
+
+def laughs():
+    """A list of lists of lists: 9 ** 40 items, in 500 bytes."""
+    pickled = b"\x80\x02](K\x01K\x01eq\x00"
+    for level in range(1, 40):
+        pickled += b"](" + (b"h" + bytes([level - 1])) * 9 + b"eq" + bytes([level])
+    return pickled + b"."
+
+
+@pytest.mark.parametrize("wrapped", WRAPPINGS.values(), ids=WRAPPINGS)
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"\x80\x02Nr\xff\xff\xff\x7f.",
+        b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"x.",
+        b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b"x.",
+        laughs(),
+        b"\x80\x02]q\x00h\x00a.",
+        b"\x80\x02" + b"]" * 10**5 + b"a" * 10**5 + b".",
+    ],
+    ids=["note", "bytearray", "bytes", "laughs", "itself", "deep"],
+)
+def test_instructions_that_ask_for_what_is_not_there_take_no_memory(tmp_path, wrapped, pickled):
+    (tmp_path / "w.pth").write_bytes(wrapped(pickled))
+    most, said = reading(tmp_path / "w.pth")
+    assert "w.pth" in said
+    assert most < 300 * 2**20  # looking at a million items, of those that never end
+
+
+def test_an_archive_that_unfolds_is_refused_before_it_does(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr("w/data.pkl", pickle.dumps({}, 2))
+        made.writestr("w/byteorder", bytes(2**28))
+    most, said = reading(tmp_path / "w.pth")
+    assert "unfolds to many times its size" in said
+    assert most < 2**24
+
+
+def test_views_of_the_same_numbers_are_not_copied_without_end(tmp_path):
+    """A million views of a megabyte would be a terabyte; tied weights are two or three."""
+    array = np.zeros(2**18, np.float32)
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps({f"w{i}": array for i in range(3)}, 4))
+    assert len(files.read(tmp_path / "w.pkl")) == 3
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps({f"w{i}": array for i in range(1000)}, 4))
+    most, said = reading(tmp_path / "w.pkl")
+    assert "many times its size" in said
+    assert most < 2**25
+
+
+@pytest.mark.parametrize("head", [b"", b"\x80\x02"])
+def test_a_file_that_is_too_large_is_not_read(tmp_path, head):
+    (tmp_path / "w.pth").write_bytes(head)
+    os.truncate(tmp_path / "w.pth", files.MOST_BYTES + 1)
+    most, said = reading(tmp_path / "w.pth")
+    assert "expected at most" in said
+    assert most < 2**20
+
+
+def test_what_never_ends_is_no_file_of_weights(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for file in (tmp_path / "pipe", Path("/dev/zero"), tmp_path / ("n" * 300)):
+        with pytest.raises(UserError, match=r"are no file|do not exist"):
+            files.read(file)
+
+
+def test_a_file_of_a_package_lies_inside_of_it():
+    from research import pretrained
+
+    with pytest.raises(UserError, match="lie outside of package"):
+        pretrained.locate("package:numpy/../../../../etc/passwd")

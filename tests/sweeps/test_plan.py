@@ -147,3 +147,18 @@ def test_plans_that_cannot_be_told_apart_are_refused() -> None:
         plan.check([PLAN[0], PLAN[0]])
     with pytest.raises(UserError, match="seed"):
         plan.check([Planned("plain", "depth8", 1, Config())])
+
+
+@pytest.mark.parametrize(
+    ("axes", "seeds", "hint"),
+    [
+        (["seed=0:1e999999:1"], 1, "not a range"),
+        (["optimizer.learning_rate=log(1,1e999999999,3)"], 1, "not a range"),
+        (["optimizer.learning_rate=range(0.001,1,9999)", "seed=0:9998:1"], 1, "expected at most 100000"),
+        (["optimizer.learning_rate=0.1,0.2"], 10**12, "expected at most"),
+        (["seed=" + "[" * 10**5], 1, "seed"),
+    ],
+)
+def test_a_grid_without_an_end_is_refused_at_once(axes, seeds, hint):
+    with pytest.raises(UserError, match=hint):
+        grid(Config(), axes, seeds=seeds)

@@ -131,3 +131,63 @@ def test_folders_of_the_same_name_stay_apart() -> None:
     folders = [("runs", [study(result("a/d/0", run))]) for run in ("1", "2", "3", "2")]
     (merged,) = results.merge(folders)
     assert [(r.arm, r.id) for r in merged.results] == [("a", "1"), ("a@runs", "2"), ("a@runs-2", "3")]
+
+
+RUN = {"id": "0" * 16, "arm": "a", "budget": "b", "seed": 0}
+ENTRY = {"name": "sweep", "scale": "s", "question": "q", "command": "c", "axes": [], "runs": [RUN]}
+
+
+@pytest.mark.parametrize(
+    "studies",
+    [
+        None,
+        {},
+        [3],
+        [{**ENTRY, "name": 3}],
+        [{key: value for key, value in ENTRY.items() if key != "scale"}],
+        [{**ENTRY, "axes": "ab"}],
+        [{**ENTRY, "runs": {}}],
+        [{**ENTRY, "runs": [3]}],
+        [{**ENTRY, "runs": [RUN, RUN]}],
+        *([{**ENTRY, "runs": [{**RUN, "id": id_}]}] for id_ in ("..", "../" + "0" * 13, "/etc", "", "0" * 17, 3, None)),
+        *([{**ENTRY, "runs": [{**RUN, "seed": seed}]}] for seed in ("0", 0.5, None, True)),
+        [{**ENTRY, "runs": [{**RUN, "arm": None}]}],
+        [{**ENTRY, "runs": [{**RUN, "path": "/etc"}]}],
+    ],
+)
+def test_a_study_that_cannot_be_is_damaged_and_leads_nowhere(tmp_path: Path, studies: Any) -> None:
+    record.write_json(tmp_path / store.STUDY, {"studies": [ENTRY]})
+    assert store.read_studies(tmp_path) == [ENTRY]
+    record.write_json(tmp_path / store.STUDY, {"studies": studies})
+    with pytest.raises(UserError, match=r"study\.json is damaged"):
+        results.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("config.json", {**to_dict(Config()), "seed": "x"}),
+        ("config.json", {**to_dict(Config()), "model": 3}),
+        ("environment.json", {"device": "cpu"}),
+        ("environment.json", {"versions": {}}),
+        ("summary.json", {"status": "done"}),
+        ("summary.json", {"step": 3}),
+    ],
+)
+def test_a_record_of_another_type_is_named(tmp_path: Path, file: str, values: dict[str, Any]) -> None:
+    run = named("a")
+    write_run(tmp_path, run, "finished")
+    store.write_study(tmp_path, entry("depth", "smoke", {"a/d/0": run}))
+    results.read(tmp_path)
+    record.write_json(tmp_path / "runs" / run.id / file, values)
+    with pytest.raises(UserError, match=rf"{file} is damaged"):
+        results.read(tmp_path)
+
+
+def test_keys_of_another_version_are_no_damage(tmp_path: Path) -> None:
+    run, values = named("a"), to_dict(Config())
+    write_run(tmp_path, run, "finished")
+    store.write_study(tmp_path, entry("depth", "smoke", {"a/d/0": run}))
+    older = {**values, "gone": 3, "data": {**values["data"], "gone": 3}}
+    record.write_json(tmp_path / "runs" / run.id / "config.json", older)
+    assert results.read(tmp_path)[0].results[0].config == older

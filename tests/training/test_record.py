@@ -59,3 +59,62 @@ def test_a_resumed_writer_drops_what_lies_beyond_its_state(tmp_path):
 def test_a_folder_without_a_run_is_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=r"config\.json"):
         record.read_run(tmp_path)
+
+
+SAID = {
+    "network": {"fields": {"num_classes": 10}, "higher_is_better": True},
+    "images": {
+        "shape": [8, 8, 1],
+        "crop_fraction": 1.0,
+        "interpolation": "bilinear",
+        "mean": [120.0],
+        "std": [60.0],
+        "class_names": ["a", "b"],
+        "multi_label": False,
+    },
+}
+WRONG = {
+    "shape": [[8, 8], [0, 8, 1], [8, 8, 2], [10**9, 8, 1], ["8", 8, 1], [8.0, 8, 1], "881", None],
+    "crop_fraction": [0, -1, 1e-300, 2, "1", None, True],
+    "interpolation": ["nearest", 3, None],
+    "mean": [[], [1, 2], ["x"], 3, None, [True]],
+    "std": [[], [0], [-1], [1, 2], ["x"], None],
+    "class_names": [[1], "ab", None],
+    "multi_label": [1, None, "no"],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, found in WRONG.items() for value in found])
+def test_what_a_run_cannot_have_said_of_its_images_is_named(tmp_path, key, value):
+    record.write_json(tmp_path / record.ENVIRONMENT, SAID)
+    assert record.described(tmp_path) == (SAID["network"], SAID["images"])
+    record.write_json(tmp_path / record.ENVIRONMENT, {**SAID, "images": {**SAID["images"], key: value}})
+    with pytest.raises(UserError, match=f"is damaged: images.{key}"):
+        record.described(tmp_path)
+
+
+@pytest.mark.parametrize("fields", [None, {}, {"num_classes": -1}, {"num_classes": "ten"}, {"num_classes": 10**15}])
+def test_what_a_run_cannot_have_said_of_its_network_is_named(tmp_path, fields):
+    record.write_json(tmp_path / record.ENVIRONMENT, {**SAID, "network": {**SAID["network"], "fields": fields}})
+    with pytest.raises(UserError, match="is damaged: network"):
+        record.described(tmp_path)
+
+
+DEEP = ["[" * 10**5, '{"a":' * 10**5]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", *DEEP, "\x00", '{"a": ' + "9" * 5000 + "}"])
+def test_a_record_that_is_no_object_is_damaged(tmp_path, text):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(UserError, match=r"r.json is damaged"):
+        record.read_json(tmp_path / "r.json")
+    (tmp_path / "m.jsonl").write_text(text.replace("\n", "") + "\n" + record.metrics_line({"step": 1}))
+    if text:
+        with pytest.raises(UserError, match="line 1"):
+            record.read_metrics(tmp_path / "m.jsonl")
+
+
+def test_a_number_that_is_none_in_a_line_of_metrics_is_damage(tmp_path):
+    (tmp_path / "m.jsonl").write_text('{"step": NaN, "checksum": "00000000"}\n' + record.metrics_line({"step": 1}))
+    with pytest.raises(UserError, match="line 1"):
+        record.read_metrics(tmp_path / "m.jsonl")

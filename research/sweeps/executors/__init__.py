@@ -9,6 +9,8 @@ from research import catalogue
 from research.errors import UserError, unknown
 from research.sweeps.jobs import Job, Outcome, Resources
 
+MOST = 100_000  # of anything that is asked for: more is a slip of the keyboard
+
 
 class Execute(Protocol):
     """The function `execute` of a file in this folder. Yields each job's outcome as it ends, in any order.
@@ -46,6 +48,8 @@ def get(name: str, resources: Resources) -> Execute:
         value = getattr(resources, word)
         if value is not None and value < least:
             raise UserError(f"{word} is {value}; expected at least {least}")
-    if resources.stall <= 0:
+        if value is not None and value > MOST:
+            raise UserError(f"{word} is {value}; expected at most {MOST}")
+    if not resources.stall > 0:  # NaN is not either
         raise UserError(f"stall is {resources.stall:g}; expected seconds above 0")
     return known[name]

@@ -1,0 +1,1 @@
+"""Commands for developers, each with its use in its docstring."""
