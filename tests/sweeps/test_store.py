@@ -11,7 +11,8 @@ WRITES = """
 import sys
 from research.sweeps import store
 for number in range(20):
-    store.write_study(sys.argv[1], {"name": sys.argv[2], "scale": str(number), "runs": []})
+    entry = {"name": sys.argv[2], "scale": str(number), "question": "?", "command": "?", "axes": [], "runs": []}
+    store.write_study(sys.argv[1], entry)
     store.write_timings(sys.argv[1], {f"{sys.argv[2]} {number}": {"step_seconds": number}})
 """
 
