@@ -9,11 +9,13 @@
 #   make torch           that environment alone, for `python -m benchmarks.against`
 #   make test-tpu-compile  train steps compiled for TPUs that are not here; half an hour
 #   make test-ray        the executor ray, on clusters that are started for it
+#   make test-trackers   Weights & Biases and MLflow, without a network
 #   make test-slurm      the executor slurm, on a Slurm of one node that is brought up for it (root)
 #   make install-system  what comes from Debian (root)
 #   make clean           remove .venv and caches; runs/ stays
 
-.PHONY: help demo test lint test-device parity torch test-tpu-compile test-slurm test-ray install install-system clean
+.PHONY: help demo test lint test-device parity torch test-tpu-compile test-slurm test-ray test-trackers install \
+  install-system clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -73,6 +75,10 @@ test-tpu-compile: install
 test-ray: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ray]"
 	CONVSCALE_TEST_RAY=1 $(BIN)/pytest -m ray --durations=10
+
+test-trackers: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[wandb,mlflow]"
+	$(BIN)/pytest -m trackers --durations=10
 
 test-slurm: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[slurm]"

@@ -4,6 +4,7 @@
 `figures` (charts). The libraries for both are imported when something is drawn, not before.
 """
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,25 @@ if TYPE_CHECKING:
     from research.sweeps.results import StudyRecord
 
 
-def write(documents: Sequence[Document], studies: "Sequence[StudyRecord]", workdir: epath.PathLike) -> epath.Path:
+def write(
+    documents: Sequence[Document],
+    studies: "Sequence[StudyRecord]",
+    workdir: epath.PathLike,
+    *,
+    live: float | None = None,
+) -> epath.Path:
     """Write report.html, README.md, results.parquet, results.csv and figures/*.svg into `workdir`; returns report.html.
 
     `documents` are the reports of `studies`, in the same order. Only the records decide what is written: the same
     records give the same bytes. Every file appears whole or not at all; SVG files of an older report are removed.
+    `live`: the page says how far the runs are, and loads itself again every so many seconds (`live.still` ends that).
     """
     from research.reports import html, markdown, page, tables
+    from research.reports.live import counts
 
     folder = epath.Path(workdir)
     laid = page.pages(documents, studies, folder)
+    reload = None if live is None else html.Reload(live, counts(studies))
     drawn = {
         f"{item.name}.svg": item.svg
         for one in laid
@@ -33,12 +43,12 @@ def write(documents: Sequence[Document], studies: "Sequence[StudyRecord]", workd
         if isinstance(item, page.Drawing) and item.svg is not None
     }
     for name, svg in drawn.items():
-        _write(folder / "figures" / name, svg.encode())
+        write_file(folder / "figures" / name, svg.encode())
     rows = tables.results_frame(studies, folder)
-    _write(folder / "results.parquet", tables.parquet(rows))
-    _write(folder / "results.csv", tables.csv(rows))
-    _write(folder / "README.md", markdown.render(laid).encode())
-    _write(folder / "report.html", html.render(laid).encode())
+    write_file(folder / "results.parquet", tables.parquet(rows))
+    write_file(folder / "results.csv", tables.csv(rows))
+    write_file(folder / "README.md", markdown.render(laid).encode())
+    write_file(folder / "report.html", html.render(laid, reload).encode())
     if (folder / "figures").exists():
         for old in (folder / "figures").glob("*.svg"):
             if old.name not in drawn:
@@ -46,9 +56,13 @@ def write(documents: Sequence[Document], studies: "Sequence[StudyRecord]", workd
     return folder / "report.html"
 
 
-def _write(path: epath.Path, content: bytes) -> None:
-    """Whole or not at all: under another name first, then renamed."""
+def write_file(path: epath.Path, content: bytes) -> None:
+    """Whole or not at all: under another name first, which no other process writes to, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.partial"
-    partial.write_bytes(content)
-    partial.replace(path)
+    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except BaseException:  # a full disk, a signal: nothing of it stays
+        partial.unlink(missing_ok=True)
+        raise

@@ -6,26 +6,31 @@ The loop steps and asks; a journal writes. A run that trains in a group has one 
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from etils import epath
 
 from research import config as configs
 from research.errors import RunFailed
 from research.scaling import complexity
+from research.sweeps.identity import run_identity
 from research.training import environment, lease, record, state
 from research.training.checkpoint import FOLDER
 from research.training.display import Display
 from research.training.record import CONFIG, ENVIRONMENT, SUMMARY
 from research.training.resolve import Resolved
+from research.training.trackers import Run
+from research.training.tracking import Followed, Tracking
 
 PyTree = Any
+Ended = Literal["finished", "failed", "preempted"]
 
 
 class Journal:
     """The records of the run of `resolved` in `workdir`.
 
     `group`: {"id", "members", "index"} of the population it trains in, whose seconds its members share equally.
+    `tracking`: who follows it besides.
     """
 
     def __init__(
@@ -35,8 +40,10 @@ class Journal:
         cost: complexity.Cost,
         *,
         group: Mapping[str, Any] | None = None,
+        tracking: Tracking = Tracking(),
     ) -> None:
         self.resolved, self.workdir, self.cost, self.group = resolved, workdir, cost, group
+        self.tracking = tracking
         self.members = len(group["members"]) if group else 1
         self.task = resolved.task
         self.rates = resolved.rates()
@@ -82,10 +89,19 @@ class Journal:
         """Go on after `start` steps: records beyond them, of a run that died, are dropped."""
         self.display = display
         self.writer = record.MetricsWriter(self.workdir, start_step=start)
+        cfg, told = self.resolved.config, self.tracking
+        name = told.run or self.workdir.name
+        run = Run(run_identity(cfg).id, name, told.group, self.workdir, configs.to_dict(cfg), start)
+        self.followed = Followed(told.names, run)
 
     def close(self) -> None:
-        """Close what `open` opened."""
-        self.writer.close()
+        """Close what `open` opened: who follows a run that has no summary yet hears that it failed."""
+        try:
+            self.commit()
+        except lease.Lost:
+            self.followed.end("lost", {})
+        else:
+            self.followed.end("failed", {})
 
     def release(self) -> None:
         """Let go of the folder."""
@@ -98,6 +114,7 @@ class Journal:
     def _write(self, row: Mapping[str, Any]) -> None:
         self.commit()
         self.writer.write(row)
+        self.followed.write(row)
 
     def start_clock(self) -> None:
         """The run's seconds count from now on."""
@@ -196,7 +213,7 @@ class Journal:
         self.commit()
         record.write_json(self.workdir / SUMMARY, {"status": "failed", "reason": reason})
 
-    def summary(self, status: str, current: state.TrainState, **more: Any) -> dict[str, Any]:
+    def summary(self, status: Ended, current: state.TrainState, **more: Any) -> dict[str, Any]:
         """Write and return the summary of a run that has come to `current`."""
         best = self.progress["best"]
         summary: dict[str, Any] = {
@@ -215,4 +232,5 @@ class Journal:
         }
         self.commit()
         record.write_json(self.workdir / SUMMARY, summary)
+        self.followed.end(status, summary)
         return summary

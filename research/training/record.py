@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, written and read: config, environment, metrics, summary, TensorBoard events.
+"""What a run leaves in its folder, written and read: config, environment, metrics, summary.
 
 Every file is written whole under another name and then renamed; `metrics.jsonl` grows by one checksummed line at a
 time, and a torn last line (the machine died while writing it) is dropped by the reader. Reports read only these.
@@ -213,30 +213,19 @@ def read_run(path: epath.PathLike) -> Run:
 
 
 class MetricsWriter:
-    """Appends records to `metrics.jsonl` and TensorBoard; `start_step` drops what a dead run wrote beyond its state."""
+    """Appends records to `metrics.jsonl`; `start_step` drops what a dead run wrote beyond its state."""
 
     def __init__(self, folder: epath.PathLike, *, start_step: int) -> None:
-        from tensorboardX import SummaryWriter
-
         self._path = epath.Path(folder) / METRICS
         kept = [record for record in read_metrics(self._path) if record["step"] <= start_step] if start_step else []
         self._lines = [metrics_line(record) for record in kept]
         write_text(self._path, "".join(self._lines))
-        purge = {"purge_step": start_step + 1} if start_step else {}
-        self._board = SummaryWriter(str(epath.Path(folder) / "tensorboard"), write_to_disk=True, **purge)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record (it has a `step`): a line of JSON, and its numbers as TensorBoard scalars."""
+        """Append one record as a line of JSON."""
         if is_remote(self._path):
             self._lines.append(metrics_line(record))
             write_text(self._path, "".join(self._lines))
         else:
             with self._path.open("a") as file:
                 file.write(metrics_line(record))
-        for key, value in record.items():
-            if isinstance(value, int | float) and key not in ("step", "wall_time"):
-                self._board.add_scalar(key, value, record["step"])
-
-    def close(self) -> None:
-        """Flush and close the TensorBoard file."""
-        self._board.close()
