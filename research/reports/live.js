@@ -1,8 +1,8 @@
 "use strict";
 (() => {
   // What a reader is at is found again after loading: by the first thing on the screen, as charts above it are drawn late.
-  const things = () => [...document.querySelectorAll("h1, h2, figure, p, details, tr")];
-  const opened = () => [...document.querySelectorAll("details")];
+  const things = () => [...document.querySelectorAll("h1, h2, figure, p, tr")];
+  const opened = () => [...document.querySelectorAll("details:not(.drawing details)")];  // a drawn chart has one, its menu
   const near = document.getElementById("live"), kept = history.state?.live;
   history.scrollRestoration = "manual";
 

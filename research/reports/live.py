@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SHARE = 0.02  # of this process's cores that building reports may take
 AT_LEAST = 10.0  # seconds before the first, and between two
+RELOAD = 30.0  # seconds, at most, after which a page looks for the next
 NICE = 10  # how much training goes before it
 GRACE = 5.0  # seconds in which one may end that comes too late
 BLOCK = re.compile("<!-- live -->.*?<!-- /live -->\n", re.DOTALL)  # what a page has only while it is live
@@ -88,7 +89,7 @@ class Live:
 
     def _build(self, pause: float) -> float:
         """Build the report; the seconds of one core that this took."""
-        words = [*self._command, str(self._workdir), "--live", f"{pause:.0f}"]
+        words = [*self._command, str(self._workdir), "--live", f"{min(pause, RELOAD):g}"]
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(
                 words,

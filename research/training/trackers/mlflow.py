@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from research.errors import UserError
 from research.training.trackers import Run, Status, Tracker
 from research.values import flatten
 
@@ -19,6 +20,25 @@ ENDED = {"finished": "FINISHED", "failed": "FAILED", "preempted": "KILLED"}
 AT_ONCE = 100  # parameters that one request may have; of metrics it may have more
 
 
+def check() -> None:
+    """Make the tables of a file of SQLite, which several processes cannot at once. Raises `UserError`."""
+    _quiet()
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    if (place := mlflow.get_tracking_uri()).startswith("sqlite:"):
+        try:
+            mlflow.MlflowClient().search_experiments(max_results=1)
+        except MlflowException as error:
+            raise UserError(f"the tracker mlflow cannot write to {place}: {str(error)[:200]}") from error
+
+
+def _quiet() -> None:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    for library in ("mlflow", "alembic"):  # which tell of the tables that they make
+        logging.getLogger(library).setLevel(logging.WARNING)
+
+
 def begin(run: Run) -> Tracker:
     """Begin a run, in place of one with this id that is there, or go on with it after `run.start`."""
     return _Followed(run)
@@ -26,11 +46,9 @@ def begin(run: Run) -> Tracker:
 
 class _Followed:
     def __init__(self, run: Run) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        _quiet()
         from mlflow import MlflowClient
 
-        for library in ("mlflow", "alembic"):  # which tell of the tables that they make
-            logging.getLogger(library).setLevel(logging.WARNING)
         self._client = MlflowClient()
         self._known: dict[str, int] = {}  # metrics that may have been sent before -> up to which step
         experiment = self._experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME") or run.group or EXPERIMENT)
