@@ -48,9 +48,8 @@ class Followed:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Tell the numbers of one record, which has a `step`."""
-        numbers = {key: value for key, value in row.items() if isinstance(value, int | float)}
-        step = numbers.pop("step")
-        numbers.pop("wall_time", None)
+        step, apart = int(row["step"]), ("step", "wall_time")
+        numbers = {key: value for key, value in row.items() if isinstance(value, int | float) and key not in apart}
         for follower in self._followers:
             follower.tell(lambda tracker: tracker.write(step, numbers))
 
