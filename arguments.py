@@ -56,12 +56,13 @@ def parser(about: str | None, run: Mapping[str, Verb]) -> tuple[Parser, dict[str
     v.add_argument("--json", action="store_true")
     v = verb(
         "train",
-        "launch.py train CONFIG [overrides] --workdir DIR\n"
+        "launch.py train CONFIG [overrides] [--track NAMES] --workdir DIR\n"
         "       launch.py train CONFIG ... --coordinator HOST:PORT --process-id I --num-processes N",
         help_=False,
     )
     v.add_argument("config", metavar="CONFIG", help="NAME, NAME:VARIANT, a path to such a file, or a run's config.json")
     v.add_argument("--workdir", metavar="DIR")
+    _tracked(v)
     v.add_argument(
         "--coordinator",
         metavar="HOST:PORT",
@@ -107,6 +108,7 @@ def parser(about: str | None, run: Mapping[str, Verb]) -> tuple[Parser, dict[str
     v = verb("report", "launch.py report DIR [DIR ...] [--open]")
     v.add_argument("folders", nargs="+", metavar="DIR")
     v.add_argument("--open", action="store_true", help="open it in the browser")
+    v.add_argument("--live", type=float, metavar="SECONDS", help=argparse.SUPPRESS)  # what a launch adds meanwhile
     v = verb("status", "launch.py status DIR [--watch | --json]")
     v.add_argument("folder", metavar="DIR")
     v.add_argument("--watch", action="store_true", help="a table that follows the runs until all have ended")
@@ -119,6 +121,17 @@ def parser(about: str | None, run: Mapping[str, Verb]) -> tuple[Parser, dict[str
         )
     )
     return whole, made
+
+
+def _tracked(verb: argparse.ArgumentParser) -> None:
+    """Who follows what is trained, besides its folder."""
+    verb.add_argument(
+        "--track",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="NAMES",
+        help="wandb, mlflow or both (wandb,mlflow): show the runs there too, as their own variables say where",
+    )
 
 
 def _of_run(verb: argparse.ArgumentParser) -> None:
@@ -167,6 +180,7 @@ def _runs(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--population", default="auto", metavar="N", help="runs in one step; default: auto, as many as measured fastest"
     )
+    _tracked(verb)
     verb.add_argument("--accept-code", action="append", default=[], metavar="DIGEST", help="reuse an older code's runs")
     verb.add_argument("--dry-run", action="store_true", help="print the runs and their predicted cost")
     verb.add_argument("--json", action="store_true", help="with --dry-run: as JSON")

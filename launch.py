@@ -102,10 +102,11 @@ def train(words: argparse.Namespace, rest: list[str]) -> None:
             address=words.ray_address,
             cpus=words.cpus_per_process,
             chips=words.chips_per_process,
+            track=words.track,
         )
     else:
         processes.connect(words.coordinator, words.process_id, words.num_processes)
-        summary = training.train(cfg, words.workdir)
+        summary = training.train(cfg, words.workdir, track=words.track)
     if not processes.is_first():
         return
     shown = {
@@ -255,30 +256,36 @@ def _launch(
     """Execute what is left of a study or sweep and report it; failed runs are reported and make the exit code 1."""
     _check_workdir(words.workdir)
     _backend()
+    from research.reports.live import Live
     from research.sweeps import study as engine
     from research.sweeps.jobs import Resources
 
-    outcomes = engine.launch(
-        chosen,
-        words.workdir,
-        executor=words.executor,
-        resources=Resources(
-            workers=words.workers,
-            threads=words.threads,
-            cpus=words.cpus_per_run,
-            chips=words.chips_per_run,
-            retries=words.retries,
-            stall=words.stall_timeout,
-            partition=words.partition,
-            minutes=words.time_limit,
-            address=words.ray_address,
-        ),
-        population=words.population,
-        pattern=words.filter,
-        accept_code=words.accept_code,
-        progress=sys.stderr.isatty(),
-        follow_up=follow_up,
-    )
+    say = functools.partial(print, flush=True)
+    with Live(words.workdir, [sys.executable, __file__, "report"], say) as page:
+        outcomes = engine.launch(
+            chosen,
+            words.workdir,
+            executor=words.executor,
+            resources=Resources(
+                workers=words.workers,
+                threads=words.threads,
+                cpus=words.cpus_per_run,
+                chips=words.chips_per_run,
+                retries=words.retries,
+                stall=words.stall_timeout,
+                partition=words.partition,
+                minutes=words.time_limit,
+                address=words.ray_address,
+            ),
+            population=words.population,
+            pattern=words.filter,
+            accept_code=words.accept_code,
+            track=words.track,
+            changed=page.changed,
+            progress=sys.stderr.isatty(),
+            follow_up=follow_up,
+            say=say,
+        )
     _report([words.workdir], None)
     failed = [outcome.job.label for outcome in outcomes if outcome.status == "failed"]
     if failed:
@@ -296,7 +303,7 @@ def _dry_run(planned: "Sequence[Planned]", as_json: bool) -> None:
 
 def report(words: argparse.Namespace, rest: list[str]) -> None:
     """Rebuild tables, figures and verdicts from the run records alone."""
-    _report(words.folders, words.open)
+    _report(words.folders, words.open, live=words.live)
 
 
 @contextlib.contextmanager
@@ -311,8 +318,11 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _report(folders: Sequence[str], show: bool | None) -> None:
-    """Write the report of one workdir, or of several merged into `merged/` of the first; its path is the last line."""
+def _report(folders: Sequence[str], show: bool | None, *, live: float | None = None) -> None:
+    """Write the report of one workdir, or of several merged into `merged/` of the first; its path is the last line.
+
+    `live`: seconds after which its page is to load itself again.
+    """
     from etils import epath
 
     import experiments
@@ -341,7 +351,7 @@ def _report(folders: Sequence[str], show: bool | None) -> None:
             documents.append(between.compared(own, copies))
         target = epath.Path(folders[0]) if len(folders) == 1 else epath.Path(folders[0]) / "merged"
         record.check_workdir(target)
-        path = reports.write(documents, studies, target)
+        path = reports.write(documents, studies, target, live=live)
     if show:
         import webbrowser
 

@@ -108,8 +108,12 @@ def write(path: epath.PathLike, content: str | bytes) -> None:
             _store(path).pipe_file(str(path), data)
         return
     partial = _partial(Path(path))
-    partial.write_bytes(data)
-    partial.replace(path)
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except BaseException:  # a full disk, a signal: nothing of it stays
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def create(path: epath.PathLike, text: str) -> bool:

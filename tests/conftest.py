@@ -89,6 +89,10 @@ NEEDS = {
         "Ray, which starts clusters for them; `make test-ray`",
         lambda: os.environ.get("CONVSCALE_TEST_RAY") == "1",
     ),
+    "trackers": (
+        "wandb and mlflow; `make test-trackers`",
+        lambda: all(importlib.util.find_spec(name) for name in ("wandb", "mlflow", "sqlalchemy")),
+    ),
     "slurm": (
         "a Slurm of one node, brought up for them; `make test-slurm` as root",
         lambda: "SLURM_CONF" in os.environ and importlib.util.find_spec("submitit") is not None,

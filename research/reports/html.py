@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -27,7 +28,15 @@ FIRST_VERDICTS = 10  # as many as a first screen has room for; the others unfold
 _GLOBALS = "window.vegaEmbed=vegaEmbed; window.vega=vega; window.vegaLite=vegaLite;"
 
 
-def render(pages: Sequence[Page]) -> str:
+@dataclass(frozen=True)
+class Reload:
+    """A page that loads itself again every so many `seconds`, and says meanwhile how far the runs are (`counts`)."""
+
+    seconds: float
+    counts: str
+
+
+def render(pages: Sequence[Page], reload: Reload | None = None) -> str:
     """The report page as HTML text; equal pages give equal text."""
     import jinja2
 
@@ -42,6 +51,7 @@ def render(pages: Sequence[Page]) -> str:
     environment.filters["data_uri"] = data_uri
     return environment.get_template("template.html.j2").render(
         pages=pages,
+        reload=reload,
         policy=POLICY,
         themes={"light": _in_page(theme("light")), "dark": _in_page(theme("dark"))},
         bundle=bundle() if any(has_figures(page) for page in pages) else "",

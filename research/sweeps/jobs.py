@@ -1,13 +1,14 @@
 """What is to be trained, where, and what became of it: values that go to other processes and machines, and back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, Literal
 
 from etils import epath
 
 from research import config as configs
 from research.config import Config
+from research.training.tracking import Tracking
 
 # `elsewhere`: another process holds the run, or may hold it.
 Status = Literal["finished", "failed", "elsewhere"]
@@ -25,7 +26,8 @@ class Group:
 class Job:
     """One run: train `config` into `folder`, with the others of its group where it has one.
 
-    `token`: the number of the folder's last lease when the sweep began; what came after it is of now.
+    `token`: the number of the folder's last lease when the sweep began; what came after it is of now. `tracking`: who
+    follows it.
     """
 
     label: str
@@ -34,6 +36,7 @@ class Job:
     folder: epath.Path
     group: Group | None = None
     token: int = 0
+    tracking: Tracking = Tracking()
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,10 @@ def encode(jobs: Sequence[Job]) -> dict[str, Any]:
     """Jobs of one group, or one job, as JSON values."""
     group = jobs[0].group
     return {
-        "jobs": [[job.label, job.id, configs.to_dict(job.config), str(job.folder), job.token] for job in jobs],
+        "jobs": [
+            [job.label, job.id, configs.to_dict(job.config), str(job.folder), job.token, astuple(job.tracking)]
+            for job in jobs
+        ],
         "group": group
         and {
             "folder": str(group.folder),
@@ -96,6 +102,6 @@ def decode(values: Mapping[str, Any]) -> list[Job]:
         runs = [(id_, configs.from_dict(config), epath.Path(folder)) for id_, config, folder in values["group"]["runs"]]
         group = Group(epath.Path(values["group"]["folder"]), tuple(runs))
     return [
-        Job(label, id_, configs.from_dict(config), epath.Path(folder), group, token)
-        for label, id_, config, folder, token in values["jobs"]
+        Job(label, id_, configs.from_dict(config), epath.Path(folder), group, token, Tracking(tuple(names), *called))
+        for label, id_, config, folder, token, (names, *called) in values["jobs"]
     ]

@@ -10,11 +10,12 @@ from typing import Any
 from etils import epath
 
 from research import storage
-from research.sweeps import executors, plan, results, store, work
+from research.sweeps import board, executors, plan, results, store, work
 from research.sweeps.identity import RunIdentity, run_identity
 from research.sweeps.jobs import Group, Job, Outcome, Resources
 from research.sweeps.plan import Planned
-from research.training import lease, record
+from research.training import lease, record, trackers
+from research.training.tracking import Tracking
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def launch(
     population: str = "auto",
     pattern: str | None = None,
     accept_code: Iterable[str] = (),
+    track: Sequence[str] = (),
     follow_up: FollowUp | None = None,
+    changed: Callable[[], None] = lambda: None,
     progress: bool = False,
     say: Callable[[str], None] = functools.partial(print, flush=True),
 ) -> list[Outcome]:
@@ -54,11 +57,13 @@ def launch(
     `population`: how many runs that differ in seed and numbers alone train in one step (`grouping.groups`).
     `pattern` restricts it to matching labels, `accept_code` lets results of older code digests stand in, `say` gets
     one line per run. Runs with the same identity are trained once; one that another launch is at is left to it, and
-    taken over where that died. `follow_up`: the runs that what has been found so
-    far asks for; they are part of the study from then on. Raises `UserError` before anything is trained (unknown
-    executor, a filter that matches nothing, data or a config that cannot be used), `Preempted`.
+    taken over where that died. `follow_up`: the runs that what has been found so far asks for; they are part of the
+    study from then on. `track`: names of trackers that follow the runs. `changed` is called whenever the records say
+    something new of the whole. Raises `UserError` before anything is trained (unknown executor or tracker, a filter
+    that matches nothing, data or a config that cannot be used), `Preempted`.
     """
     chosen_executor = executors.get(executor, resources)
+    trackers.check(track)
     plan.check_population(population)
     plan.check(study.planned)
     accepted = store.resolve_code(workdir, accept_code)
@@ -70,7 +75,7 @@ def launch(
     plan.select(whole.planned, pattern)
     while fresh := {p.label for p in whole.planned} - seen:
         chosen = {p.label for p in whole.planned if p.label in fresh and plan.matches(p, pattern)}
-        outcomes += _run(whole, workdir, chosen, accepted, population, execute, in_groups, say)
+        outcomes += _run(whole, workdir, chosen, accepted, population, execute, in_groups, tuple(track), changed, say)
         seen |= fresh
         whole = _followed(study, workdir, follow_up)
     return outcomes
@@ -93,16 +98,23 @@ def _run(
     population: str,
     execute: Callable[[Sequence[Job]], Iterator[Outcome]],
     in_groups: bool,
+    track: tuple[str, ...],
+    changed: Callable[[], None],
     say: Callable[[str], None],
 ) -> list[Outcome]:
     """Run what is left of the labels `chosen`; `in_groups`: whether the executor can train several in one step."""
     wanted = [run_identity(p.config) for p in study.planned]
     served = storage.each(lambda identity: store.locate(workdir, identity, accepted), wanted, workdir)
-    jobs = _jobs(study.planned, served, chosen, workdir, say)
+    jobs = _jobs(study.planned, served, chosen, workdir, Tracking(track, group=f"{study.name} {study.scale}"), say)
     together = _groups(study, wanted, population, workdir) if jobs and in_groups else None
     jobs = [dataclasses.replace(job, group=(together or {}).get(job.id)) for job in jobs]
     running = execute(jobs)
     store.write_study(workdir, _entry(study, wanted, served, workdir, population, together))
+    changed()
+    try:
+        board.link(workdir)
+    except OSError as error:
+        say(f"no folder of the whole for TensorBoard: {error}")
     outcomes: list[Outcome] = []
     start = time.monotonic()
     others = _Others(say)
@@ -113,9 +125,11 @@ def _run(
             else:
                 outcomes.append(outcome)
                 say(f"[{len(outcomes)}/{len(jobs)}] {_line(outcome)}")
+            changed()
         if not others.held:
             break
         free, failed_there = others.wait()
+        changed()
         outcomes += failed_there
         running = execute(free)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
@@ -225,13 +239,16 @@ def _jobs(
     served: Sequence[RunIdentity],
     chosen: set[str],
     workdir: epath.PathLike,
+    tracking: Tracking,
     say: Callable[[str], None],
 ) -> list[Job]:
     """What is left to train; says which runs are finished already."""
     jobs: dict[str, Job] = {}
     for p, identity in zip(planned, served, strict=True):
         if p.label in chosen and identity.id not in jobs:
-            jobs[identity.id] = Job(p.label, identity.id, p.config, store.run_folder(workdir, identity.id))
+            followed = dataclasses.replace(tracking, run=p.label)
+            folder = store.run_folder(workdir, identity.id)
+            jobs[identity.id] = Job(p.label, identity.id, p.config, folder, tracking=followed)
 
     def left(job: Job) -> Job | None:
         if store.state(job.folder) == "finished":

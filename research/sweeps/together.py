@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from research import backend
 from research.config import Config, from_json, to_json
 from research.errors import Preempted, RunFailed, UserError
 from research.sweeps.executors import ray as of_ray
-from research.training import preemption
+from research.training import preemption, trackers
 
 PLACING = 60.0  # seconds in which the cluster may come to have room
 GRACE = 60.0  # seconds in which the others may end by themselves where one has failed
@@ -45,17 +45,21 @@ class Process:
             found.bind((host, 0))
             return f"{host}:{found.getsockname()[1]}"
 
-    def train(self, config: str, workdir: str, coordinator: str, number: int, count: int) -> dict[str, Any]:
-        """The summary as `summary`, or the kind of an error and its words."""
+    def train(self, config: str, workdir: str, track: tuple[str, ...], meeting: tuple[str, int, int]) -> dict[str, Any]:
+        """The summary as `summary`, or the kind of an error and its words; `meeting`: see `processes.connect`."""
         backend.set_up()
-        from research.training import loop, processes
+        from research.training import loop, processes, tracking
 
+        told = tracking.Tracking(track)
         try:
-            processes.connect(coordinator, number, count)
-            return {"summary": loop.train(from_json(config), workdir, display=False, asked=self._asked)}
+            processes.connect(*meeting)
+            found = loop.train(from_json(config), workdir, display=False, asked=self._asked, tracking=told)
+            return {"summary": found}
         except tuple(_KINDS.values()) as error:
             kind = next(name for name, kind in _KINDS.items() if isinstance(error, kind))
             return {"kind": kind, "words": str(error)}
+        finally:
+            tracking.drain()
 
     def stop(self) -> None:
         """Let the run save its state and end."""
@@ -71,12 +75,14 @@ def train(
     cpus: int | None = None,
     chips: int | None = None,
     retries: int = 2,
+    track: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train `cfg` in `workdir`, which every node sees, by so many processes with these cores and chips each.
 
     `address`: of a cluster, None for one on this machine alone. Returns the summary. Raises `UserError`, also where
     the cluster has not the room; `RunFailed` where a process died more than `retries` times; `Preempted`.
     """
+    trackers.check(track)
     if importlib.util.find_spec("ray") is None:
         raise UserError("--ray-address needs Ray; install the extra `ray`")
     ray = of_ray.library()
@@ -85,7 +91,7 @@ def train(
         with preemption.asked_to_stop() as asked:
             for left in range(retries, -1, -1):
                 with _placed(processes, cpus, chips) as actors:
-                    found = _attempt(actors, cfg, str(workdir), asked)
+                    found = _attempt(actors, cfg, str(workdir), tuple(track), asked)
                 if found is not None:
                     return found
                 if asked.is_set():
@@ -125,14 +131,16 @@ def _placed(count: int, cpus: int | None, chips: int | None) -> Iterator[list[An
         ray.util.remove_placement_group(group)
 
 
-def _attempt(actors: list[Any], cfg: Config, workdir: str, asked: threading.Event) -> dict[str, Any] | None:
+def _attempt(
+    actors: list[Any], cfg: Config, workdir: str, track: tuple[str, ...], asked: threading.Event
+) -> dict[str, Any] | None:
     """The summary of the run; None where a process died. Raises what all of them said."""
     ray = of_ray.library()
     path = workdir if "://" in workdir else str(Path(workdir).resolve())
     try:
         coordinator = ray.get(actors[0].address.remote())
         waiting = [
-            actor.train.remote(to_json(cfg), path, coordinator, number, len(actors))
+            actor.train.remote(to_json(cfg), path, track, (coordinator, number, len(actors)))
             for number, actor in enumerate(actors)
         ]
         first, stopping, deadline = waiting[0], False, float("inf")

@@ -12,7 +12,8 @@ from research.config import Config, replace, to_json
 from research.errors import Preempted, RunFailed, UserError
 from research.sweeps import store
 from research.sweeps.jobs import Group, Job, Outcome
-from research.training import lease, record
+from research.training import lease, record, tracking
+from research.training.tracking import Tracking
 
 
 def here(jobs: Sequence[Job], *, threads: int | None = None, progress: bool = False) -> Iterator[Outcome]:
@@ -33,7 +34,15 @@ def here(jobs: Sequence[Job], *, threads: int | None = None, progress: bool = Fa
     shapes: dict[Any, list[Job]] = {}
     for job in jobs:
         shapes.setdefault(resolved[_unseeded(job)].signature, []).append(job)
-    return _outcomes(list(shapes.values()), resolved, threads, progress)
+    return _told(_outcomes(list(shapes.values()), resolved, threads, progress))
+
+
+def _told(outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    """The same; in the end, whatever it is, who follows the runs has been told everything."""
+    try:
+        yield from outcomes
+    finally:
+        tracking.drain()
 
 
 def check(jobs: Sequence[Job]) -> None:
@@ -81,9 +90,9 @@ def _at_once(jobs: Sequence[Job], resolved: dict[Config, Any]) -> int:
 
 
 def _trained(job: Job, progress: bool) -> Callable[[], Any]:
-    from research import training
+    from research.training import loop
 
-    return lambda: training.train(job.config, job.folder, display=progress, patient=False)
+    return lambda: loop.train(job.config, job.folder, display=progress, patient=False, tracking=job.tracking)
 
 
 def _in_threads(jobs: Sequence[Job], count: int) -> Iterator[Outcome]:
@@ -96,7 +105,15 @@ def _in_threads(jobs: Sequence[Job], count: int) -> Iterator[Outcome]:
         return _outcome(job, train(job, asked))
 
     def train(job: Job, asked: threading.Event) -> Callable[[], Any]:
-        return lambda: loop.train(job.config, job.folder, display=False, asked=asked, at_once=count, patient=False)
+        return lambda: loop.train(
+            job.config,
+            job.folder,
+            display=False,
+            asked=asked,
+            at_once=count,
+            patient=False,
+            tracking=job.tracking,
+        )
 
     with preemption.asked_to_stop() as asked, ThreadPoolExecutor(count) as pool:
         futures = [pool.submit(one, job, asked) for job in jobs]
@@ -122,7 +139,10 @@ def _together(group: Group, jobs: Sequence[Job], progress: bool) -> list[Outcome
     others = [Outcome(job, "elsewhere") for job in jobs if job.id not in wanted]
     if not wanted:
         return others
-    members = [population.Member(id_, config, folder, id_ in wanted) for id_, config, folder in group.runs]
+    members = [
+        population.Member(id_, config, folder, id_ in wanted, wanted[id_].tracking if id_ in wanted else Tracking())
+        for id_, config, folder in group.runs
+    ]
     recorded = [wanted[member.id] for member in members if member.recorded]
     try:
         summaries = population.train(members, group.folder, display=progress)

@@ -6,7 +6,7 @@ The loop steps and asks; a journal writes. A run that trains in a group has one 
 import math
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from etils import epath
 
@@ -14,13 +14,17 @@ from research import config as configs
 from research import storage
 from research.errors import RunFailed, UserError
 from research.scaling import complexity
+from research.sweeps.identity import run_identity
 from research.training import environment, lease, processes, record, state
 from research.training.checkpoint import FOLDER
 from research.training.display import Display
 from research.training.record import CONFIG, ENVIRONMENT, SUMMARY
 from research.training.resolve import Resolved
+from research.training.trackers import Run
+from research.training.tracking import Followed, Tracking
 
 PyTree = Any
+Ended = Literal["finished", "failed", "preempted"]
 SEEN_AFTER = 10  # seconds after which what one host has written is seen on another, over a network
 
 
@@ -28,6 +32,7 @@ class Journal:
     """The records of the run of `resolved` in `workdir`.
 
     `group`: {"id", "members", "index"} of the population it trains in, whose seconds its members share equally.
+    `tracking`: who follows it besides.
     """
 
     def __init__(
@@ -37,15 +42,18 @@ class Journal:
         cost: complexity.Cost,
         *,
         group: Mapping[str, Any] | None = None,
+        tracking: Tracking = Tracking(),
     ) -> None:
         self.resolved, self.workdir, self.cost, self.group = resolved, workdir, cost, group
+        self.tracking = tracking
         self.members = len(group["members"]) if group else 1
         self.task = resolved.task
         self.rates = resolved.rates()
         self.gradient_norm = math.nan  # of the last step that was waited for
-        # Of the process that writes: where several train together, the others have neither.
+        # Of the process that writes: where several train together, the others have none.
         self.lease: lease.Lease | None = None
         self.writer: record.MetricsWriter | None = None
+        self.followed: Followed | None = None
         # What is not device state but must survive a restart; saved beside each checkpoint.
         self.progress: dict[str, Any] = {
             "train_seconds": 0.0,
@@ -100,13 +108,24 @@ class Journal:
     def open(self, start: int, display: Display) -> None:
         """Go on after `start` steps: records beyond them, of a run that died, are dropped."""
         self.display = display
-        if self.lease is not None:
-            self.writer = record.MetricsWriter(self.workdir, start_step=start, check=self.lease.check)
+        if self.lease is None:
+            return
+        self.writer = record.MetricsWriter(self.workdir, start_step=start, check=self.lease.check)
+        cfg, told = self.resolved.config, self.tracking
+        name = told.run or self.workdir.name
+        run = Run(run_identity(cfg).id, name, told.group, self.workdir, configs.to_dict(cfg), start)
+        self.followed = Followed(told.names, run)
 
     def close(self) -> None:
-        """Close what `open` opened."""
-        if self.writer is not None:
-            self.writer.close()
+        """Close what `open` opened: who follows a run that has no summary yet hears that it failed."""
+        if self.followed is None:
+            return
+        try:
+            self.check_lease()
+        except lease.Lost:
+            self.followed.end("lost", {})
+        else:
+            self.followed.end("failed", {})
 
     def release(self) -> None:
         """Let go of the folder."""
@@ -125,8 +144,9 @@ class Journal:
             self.writer.flush()
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        if self.writer is not None:
+        if self.writer is not None and self.followed is not None:
             self.writer.write(row)
+            self.followed.write(row)
 
     def _put(self, name: str, values: Mapping[str, Any]) -> None:
         if self.lease is not None:
@@ -229,7 +249,7 @@ class Journal:
         """Write the summary of a run that failed before it had a state, or where its state is out of reach."""
         self._put(SUMMARY, {"status": "failed", "reason": reason, **details})
 
-    def summary(self, status: str, current: state.TrainState, **more: Any) -> dict[str, Any]:
+    def summary(self, status: Ended, current: state.TrainState, **more: Any) -> dict[str, Any]:
         """Write and return the summary of a run that has come to `current`."""
         best = self.progress["best"]
         summary: dict[str, Any] = {
@@ -247,4 +267,6 @@ class Journal:
             **more,
         }
         self._put(SUMMARY, summary)
+        if self.followed is not None:
+            self.followed.end(status, summary)
         return summary

@@ -30,10 +30,11 @@ from research.training import lease, parallel, preemption, processes, programs, 
 from research.training.checkpoint import Checkpoints
 from research.training.display import Display
 from research.training.evaluation import Evaluation
-from research.training.journal import Journal
+from research.training.journal import Ended, Journal
 from research.training.probing import Probing
 from research.training.record import CONFIG, SUMMARY
 from research.training.resolve import Resolved, build_model
+from research.training.tracking import Tracking
 
 PyTree = Any
 IN_FLIGHT = 2  # steps dispatched ahead of the one being waited for: keeps the device busy and a signal's answer quick
@@ -70,14 +71,16 @@ def train(
     asked: threading.Event | None = None,
     at_once: int = 1,
     patient: bool = True,
+    tracking: Tracking = Tracking(),
 ) -> dict[str, Any]:
     """Train `cfg` in `workdir` to its end, from where the folder left off; returns the summary.
 
     `asked`: set when the run is to stop, by default by a signal; `at_once`: how many runs this process trains at a
-    time; `patient`: whether to wait where the folder's last holder may be dead (`lease.take`). A finished folder is
-    left as it is. Raises `UserError` before anything is compiled (`lease.InUse` where another process trains there);
-    `RunFailed` when the loss is no longer finite, the disk is full or an image cannot be read (the summary then says
-    `failed`); `Preempted` after a SIGTERM or SIGINT (state is saved).
+    time; `patient`: whether to wait where the folder's last holder may be dead (`lease.take`); `tracking`: who follows
+    it (`tracking.drain` waits until they know everything). A finished folder is left as it is. Raises `UserError`
+    before anything is compiled (`lease.InUse` where another process trains there); `RunFailed` when the loss is no
+    longer finite, the disk is full or an image cannot be read (the summary then says `failed`); `Preempted` after a
+    SIGTERM or SIGINT (state is saved).
     """
     _check_alike(cfg, workdir)
     finished = processes.from_first(lambda: check_folder(cfg, workdir))
@@ -88,7 +91,7 @@ def train(
     resolved = processes.everywhere(lambda: resolve.resolve(cfg))
     stopping = preemption.asked_to_stop() if asked is None else contextlib.nullcontext(asked)
     with stopping as asked, resolve.matmul_precision(cfg):
-        return _Run(resolved, epath.Path(workdir), asked, display, at_once, patient).run()
+        return _Run(resolved, epath.Path(workdir), asked, display, at_once, patient, tracking).run()
 
 
 def _check_alike(cfg: Config, workdir: epath.PathLike) -> None:
@@ -126,17 +129,18 @@ class _Run:
         display: bool,
         at_once: int,
         patient: bool,
+        tracking: Tracking,
     ) -> None:
         self.resolved, self.workdir, self.asked, self.at_once = resolved, workdir, asked, at_once
         self.cfg, self.layout = resolved.config, resolved.layout
-        self.show, self.patient = display and processes.is_first(), patient
+        self.show, self.patient, self.tracking = display and processes.is_first(), patient, tracking
         self.flags: deque[jax.Array] = deque()  # of the last steps: whether any process was asked to stop
 
     def run(self) -> dict[str, Any]:
         """Prepare, loop, and write the summary whatever the end."""
         with ThreadPoolExecutor(1) as reader:  # decompressing and tracing go side by side
             pipeline = reader.submit(programs.pipeline_of, self.resolved)
-            self.journal = Journal(self.resolved, self.workdir, cost(self.resolved))
+            self.journal = Journal(self.resolved, self.workdir, cost(self.resolved), tracking=self.tracking)
             self.pipeline = processes.everywhere(pipeline.result)
         finished = self.journal.claim(patient=self.patient)  # nothing is written before its data could be read
         if finished is not None:
@@ -326,7 +330,7 @@ class _Run:
         self._summary("preempted")
         raise Preempted(f"preempted at step {done} of {self.resolved.steps}; the same command continues")
 
-    def _summary(self, status: str, **more: Any) -> dict[str, Any]:
+    def _summary(self, status: Ended, **more: Any) -> dict[str, Any]:
         return self.journal.summary(status, self.state, **more)
 
 

@@ -24,20 +24,24 @@ from research.training import lease, loop, parallel, preemption, programs, recor
 from research.training.checkpoint import Checkpoints
 from research.training.display import Display
 from research.training.evaluation import Evaluation
-from research.training.journal import Journal
+from research.training.journal import Ended, Journal
 from research.training.resolve import Resolved
+from research.training.tracking import Tracking
 
 PyTree = Any
 
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a group: its identity, its folder, and whether its folder is to be written (it is not finished)."""
+    """One run of a group: its identity, its folder, whether its folder is to be written (it is not finished), and who
+    follows it then.
+    """
 
     id: str
     config: Config
     workdir: epath.Path
     recorded: bool = True
+    tracking: Tracking = Tracking()
 
 
 def lockstep(resolved: Resolved) -> Hashable | None:
@@ -84,7 +88,7 @@ class _Population:
         of_group = [{"id": self.folder.name, "members": ids, "index": index} for index in range(len(ids))]
         cost = loop.cost(self.lead)
         self.journals = [
-            Journal(one, epath.Path(member.workdir), cost, group=group)
+            Journal(one, epath.Path(member.workdir), cost, group=group, tracking=member.tracking)
             for one, member, group in zip(resolved, members, of_group, strict=True)
         ]
         self.active = [index for index, member in enumerate(members) if member.recorded]
@@ -306,7 +310,7 @@ class _Population:
         self._summaries("preempted")
         raise Preempted(f"preempted at step {done} of {self.lead.steps}; the same command continues")
 
-    def _summaries(self, status: str, **more: Any) -> list[dict[str, Any]]:
+    def _summaries(self, status: Ended, **more: Any) -> list[dict[str, Any]]:
         """Write the summaries of all that are still there; returns those of all that are recorded."""
         found = dict(self.ended)
         current = parallel.host(self.state) if self.active else None

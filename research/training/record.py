@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, written and read: config, environment, metrics, summary, TensorBoard events.
+"""What a run leaves in its folder, written and read: config, environment, metrics, summary.
 
 Every file appears whole (`storage`). `metrics.jsonl` grows by one checksummed line at a time, and a torn last line (the
 machine died while writing it) is dropped by the reader; on an object store it is written anew, but not for each line.
@@ -21,7 +21,6 @@ from research import catalogue, paths, storage
 from research import config as configs
 from research.config import Config
 from research.errors import UserError
-from research.training import board
 from research.values import LEAST_CROP, MOST, MOST_SIDE
 
 _log = logging.getLogger(__name__)
@@ -212,27 +211,21 @@ def read_run(path: epath.PathLike) -> Run:
 
 
 class MetricsWriter:
-    """Appends records to `metrics.jsonl` and TensorBoard; `start_step` drops what a dead run wrote beyond its state.
+    """Appends records to `metrics.jsonl`; `start_step` drops what a dead run wrote beyond its state.
 
     `check` is called before anything is written. On an object store, which has no appends, the file is written anew
     from time to time and by `flush`.
     """
 
     def __init__(self, folder: epath.PathLike, *, start_step: int, check: Callable[[], None] = lambda: None) -> None:
-        from tensorboardX import SummaryWriter
-
         self._path, self._check = epath.Path(folder) / METRICS, check
         self._remote = storage.is_remote(folder)
         kept = [record for record in read_metrics(self._path) if record["step"] <= start_step] if start_step else []
         self._lines = [metrics_line(record) for record in kept]
         self._write()
-        if self._remote:
-            board.register()
-        purge = {"purge_step": start_step + 1} if start_step else {}
-        self._board = SummaryWriter(str(epath.Path(folder) / "tensorboard"), write_to_disk=True, **purge)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record (it has a `step`): a line of JSON, and its numbers as TensorBoard scalars."""
+        """Append one record (it has a `step`) as a line of JSON."""
         if self._remote:
             self._lines.append(metrics_line(record))
             self._is_behind = True
@@ -242,15 +235,11 @@ class MetricsWriter:
             self._check()
             with self._path.open("a") as file:
                 file.write(metrics_line(record))
-        for key, value in record.items():
-            if isinstance(value, int | float) and key not in ("step", "wall_time"):
-                self._board.add_scalar(key, value, record["step"])
 
     def flush(self) -> None:
         """Have all records in the file: before anything is committed that counts on them."""
         if self._is_behind:
             self._write()
-            self._board.flush()
 
     def _write_if_possible(self) -> None:
         try:
@@ -265,7 +254,3 @@ class MetricsWriter:
         storage.write(self._path, "".join(self._lines))
         took = time.monotonic() - began
         self._is_behind, self._due = False, began + max(EVERY, SHARE * took)
-
-    def close(self) -> None:
-        """Flush and close the TensorBoard file."""
-        self._board.close()

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from research import training
 from research.config import Config, replace
 from research.errors import Preempted, UserError
 from research.sweeps import executors, identity, store, study, watching
@@ -16,6 +15,7 @@ from research.sweeps.jobs import Job, Outcome, Resources
 from research.sweeps.plan import Planned
 from research.sweeps.results import Result
 from research.sweeps.study import Study
+from research.training import loop
 
 NETWORK = """
 import flax.linen as nn
@@ -142,18 +142,18 @@ def test_one_impossible_run_is_refused_before_any_is_trained(base: Config, tmp_p
 def test_a_signal_ends_the_sweep_and_the_same_command_continues(
     base: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(config: Config, workdir: Any, *, display: bool = True, patient: bool = True) -> dict[str, Any]:
+    def stopped(config: Config, workdir: Any, **how: Any) -> dict[str, Any]:
         if config.optimizer.learning_rate == 0.1:
-            return train(config, workdir, display=display, patient=patient)
+            return train(config, workdir, **how)
         raise Preempted("a signal came")
 
-    train = training.train
+    train = loop.train
     runs = [planned(base, arm, rate) for arm, rate in (("a", 0.1), ("b", 0.2), ("c", 0.3))]
-    monkeypatch.setattr(training, "train", stopped)
+    monkeypatch.setattr(loop, "train", stopped)
     with pytest.raises(Preempted):
         study.launch(made(*runs), tmp_path / "work", say=lambda line: None)
     assert list(listed(tmp_path / "work").values()) == ["finished", "waiting", "waiting"]
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(loop, "train", train)
     outcomes = study.launch(made(*runs), tmp_path / "work", say=lambda line: None)
     assert [o.job.label for o in outcomes] == ["b/short/0", "c/short/0"]
 
@@ -161,11 +161,11 @@ def test_a_signal_ends_the_sweep_and_the_same_command_continues(
 def test_a_bug_in_one_run_is_recorded_and_the_run_can_be_tried_again(
     base: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(config: Config, workdir: Any, *, display: bool = True, patient: bool = True) -> dict[str, Any]:
+    def broken(config: Config, workdir: Any, **how: Any) -> dict[str, Any]:
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "train", broken)
+        patched.setattr(loop, "train", broken)
         (outcome,) = study.launch(made(planned(base, "a", 0.1)), tmp_path / "work", say=lambda line: None)
     assert (outcome.status, outcome.reason) == ("failed", "OSError: no space left on device")
     assert "Traceback" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from research.sweeps.jobs import Job, Resources
 from research.sweeps.plan import Planned
 from research.sweeps.study import Outcome, Study
 from research.training import record
+from research.training.tracking import Tracking
 from tests.sweeps.trouble import config, digests, gone, planned, start, statuses, wait_for_step, workers_of
 
 
@@ -167,7 +168,8 @@ def test_jobs_come_back_from_json_as_they_were(base: Config, tmp_path: Path) -> 
     )
     group = jobs.Group(store.group_folder(tmp_path, ["0", "1"]), named)
     for of_group in (None, group):
-        sent = [Job(run.label, str(n), run.config, folders[n], of_group, n) for n, run in enumerate(runs[:2])]
+        told = Tracking(("wandb", "mlflow"), "arm/short/0", "study smoke")
+        sent = [Job(run.label, str(n), run.config, folders[n], of_group, n, told) for n, run in enumerate(runs[:2])]
         assert jobs.decode(json.loads(json.dumps(jobs.encode(sent)))) == sent
     assert from_dict(json.loads(to_json(runs[0].config))) == runs[0].config
 

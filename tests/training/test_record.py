@@ -48,10 +48,8 @@ def test_a_resumed_writer_drops_what_lies_beyond_its_state(tmp_path):
     first = record.MetricsWriter(tmp_path, start_step=0)
     for step in (10, 20, 30):
         first.write({"step": step, "train/loss": 1.0})
-    first.close()
     second = record.MetricsWriter(tmp_path, start_step=20)
     second.write({"step": 30, "train/loss": 2.0})
-    second.close()
     rows = record.read_metrics(tmp_path / "metrics.jsonl")
     assert [(row["step"], row["train/loss"]) for row in rows] == [(10, 1.0), (20, 1.0), (30, 2.0)]
 
