@@ -174,7 +174,7 @@ def described(folder: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
 def _network(network: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
     """What a record says of a network: key, value, and whether that can be."""
     fields, higher = network.get("fields"), network.get("higher_is_better")
-    classes = fields.get("num_classes") if isinstance(fields, dict) else None
+    classes: Any = fields.get("num_classes") if isinstance(fields, dict) else None
     yield "network.fields.num_classes", classes, _is_number(classes, int) and 0 <= classes <= MOST
     yield "network.higher_is_better", higher, isinstance(higher, bool)
 
