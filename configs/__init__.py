@@ -12,7 +12,7 @@ from research.config import Config
 from research.errors import UserError, described, unknown
 
 MOST_JSON = 16 * 2**20  # bytes: a config has thousands; a larger file is something else, and would be read whole
-RECORD = "config.json"  # as a run's folder has it
+RECORD = "environment.json"  # beside the config of a run: its folder may be somebody else's
 
 
 def names() -> list[str]:
@@ -33,7 +33,7 @@ def _from_json(spec: str) -> Config:
     except (ValueError, RecursionError) as error:  # not JSON, not even text, or lists in lists without end
         raise UserError(f"config file {spec!r} is not JSON: {error}") from None
     config = configs.from_dict(values)
-    if path.name == RECORD and not storage.is_remote(spec):
+    if not storage.is_remote(spec) and (path.parent / RECORD).exists():
         catalogue.refuse_inside(path.parent, (config.model.name, config.task.loss), spec)
     return config
 

@@ -217,5 +217,7 @@ def test_a_runs_config_names_no_code_beside_itself(tmp_path):
     values = configs.to_dict(configs.replace(Config(), **{"task.loss": f"{tmp_path}/own.py:loss"}))
     (tmp_path / "own.py").write_text("raise SystemExit('ran')\n")
     (tmp_path / "config.json").write_text(json.dumps(values))
+    assert recipes.load(str(tmp_path / "config.json")).task.loss.endswith("own.py:loss")  # a config of one's own
+    (tmp_path / "environment.json").write_text("{}")
     with pytest.raises(UserError, match="which is not run"):
         recipes.load(str(tmp_path / "config.json"))

@@ -78,10 +78,10 @@ def read(workdir: epath.PathLike) -> list[StudyRecord]:
         StudyRecord(
             name=entry["name"],
             scale=entry["scale"],
-            question=entry["question"],
-            command=entry["command"],
+            question=entry.get("question", ""),
+            command=entry.get("command", ""),
             results=[next(found) for _ in entry["runs"]],
-            axes=tuple(entry["axes"]),
+            axes=tuple(entry.get("axes", ())),
         )
         for entry in entries
     ]

@@ -95,7 +95,7 @@ def studies(workdir: epath.PathLike) -> list[dict[str, Any]] | None:
     return found
 
 
-_TEXTS = ("name", "scale", "question", "command")  # of an entry of study.json
+_TEXTS = ("question", "command")  # of an entry of study.json, besides its name and scale
 _KNOWN = {"target_macs", "reason", "accepted_code"}  # what a run of an entry may have besides
 
 
@@ -108,9 +108,10 @@ def _fault(studies: Any) -> str:
     if not isinstance(studies, list) or not all(isinstance(entry, dict) for entry in studies):
         return "it lists no studies"
     for entry in studies:
-        if missing := [key for key in _TEXTS if not isinstance(entry.get(key), str)]:
+        texts = {key: entry.get(key) for key in ("name", "scale")} | {key: entry.get(key, "") for key in _TEXTS}
+        if missing := [key for key, text in texts.items() if not isinstance(text, str)]:
             return f"a study has no {missing[0]}"
-        axes, runs = entry.get("axes"), entry.get("runs")
+        axes, runs = entry.get("axes", []), entry.get("runs")
         if not isinstance(axes, list) or not all(isinstance(axis, str) for axis in axes):
             return f"study {entry['name']!r} has no list of axes"
         if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):

@@ -5,19 +5,20 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from research.config import Config, replace
+from research.config import Config, replace, to_json
 from research.errors import UserError
 from research.sweeps import executors, study, watching
 from research.sweeps.executors import slurm
 from research.sweeps.jobs import Resources
 from research.sweeps.study import Study
 from research.training import record
-from tests.sweeps.trouble import config, digests, planned, start, statuses, wait_for_step, workers_of
+from tests.sweeps.trouble import ROOT, config, digests, planned, start, statuses, wait_for_step, workers_of
 
 ON_SLURM = ("--executor", "slurm", "--cpus-per-run", "1")
 
@@ -121,3 +122,18 @@ def test_a_killed_launch_and_one_after_it_share_what_the_first_had_submitted(bas
         time.sleep(1)
     tokens = [int(file.stem) for file in (work / "runs").glob("*/.lease/*.json")]
     assert tokens == [1] * 6, "each run was held once"
+
+
+@pytest.mark.slurm
+def test_what_srun_starts_together_trains_one_run(base: Config, tmp_path: Path) -> None:
+    file, work = tmp_path / "together.json", tmp_path / "work"
+    file.write_text(to_json(replace(base, **{"parallelism.devices": None})))
+    words = [sys.executable, str(ROOT / "launch.py"), "train", str(file), "--workdir", str(work)]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        ["srun", "--ntasks", "2", "--overcommit", *words], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert record.read_json(work / record.SUMMARY)["status"] == "finished"
+    assert record.read_json(work / record.ENVIRONMENT)["processes"] == 2
+    assert queued() == []

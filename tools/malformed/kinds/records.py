@@ -173,7 +173,7 @@ def wrong_study(chance: random.Random, place: Place) -> Case:
         path = chance.choice(found)
         values = put(values, path, other_type(chance, at(values, path)))
     elif way == "gone":
-        values = removed(values, chance.choice(found))
+        values = removed(values, chance.choice([p for p in found if p[-1] not in ("question", "command", "axes")]))
     elif way == "id":
         path = chance.choice([p for p in found if p[-1] == "id"])
         outside = ["..", "../..", ".", "", "/etc", "../runs/x", "x\x00y", "%2e%2e", "~", *HOSTILE]
