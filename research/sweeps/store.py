@@ -28,8 +28,11 @@ def group_folder(workdir: epath.PathLike, ids: Sequence[str]) -> epath.Path:
 
 
 def state(folder: epath.PathLike) -> str:
-    """One of `STATES`, as the folder's records say: no config yet is waiting, no summary yet is running."""
-    summary = record.read_if_there(epath.Path(folder) / record.SUMMARY)
+    """One of `STATES`, as the folder's records say: no config yet is waiting, no summary yet is running.
+
+    Raises `record.Damaged`.
+    """
+    summary = record.read_summary(folder)
     if summary is not None:
         return summary["status"]
     return "running" if (epath.Path(folder) / record.CONFIG).exists() else "waiting"
@@ -38,12 +41,15 @@ def state(folder: epath.PathLike) -> str:
 def locate(workdir: epath.PathLike, wanted: RunIdentity, accepted_code: Iterable[str] = ()) -> RunIdentity:
     """The identity whose results serve for `wanted`: itself, or the same run of an accepted code, where that finished.
 
-    A finished run of the present code always wins. `accepted_code`: full code digests (`resolve_code`).
+    A finished run of the present code always wins. `accepted_code`: full code digests (`resolve_code`). Raises
+    `record.Damaged`.
     """
     if state(run_folder(workdir, wanted.id)) != "finished":
         for code in accepted_code:
             older = identity(wanted.config_digest, code, wanted.data_fingerprint)
-            if state(run_folder(workdir, older.id)) == "finished":
+            folder = run_folder(workdir, older.id)
+            if state(folder) == "finished":
+                record.read_run(folder)  # this code cannot mend what another has trained
                 return older
     return wanted
 
@@ -73,16 +79,17 @@ def read_studies(workdir: epath.PathLike) -> list[dict[str, Any]]:
     file = epath.Path(workdir) / STUDY
     if not file.exists():
         raise UserError(f"{epath.Path(workdir)} has no {STUDY}; expected the --workdir of a study or sweep")
-    content = record.read_json(file)
+    remedy = "remove it and launch its studies again"
+    content = record.read_json(file, remedy=remedy)
     if not isinstance(content, dict) or not isinstance(content.get("studies"), list):
-        raise UserError(f"{file} is damaged: it lists no studies; remove it and launch the study again")
+        raise record.Damaged(file, "it lists no studies", remedy)
     return content["studies"]
 
 
 def read_timings(workdir: epath.PathLike) -> dict[str, dict[str, Any]]:
     """Run id -> what `launch.py bench --workdir` measured of its network's step; empty where that was never asked."""
     file = epath.Path(workdir) / TIMINGS
-    return record.read_json(file) if file.exists() else {}
+    return record.read_json(file, remedy="remove it and measure again") if file.exists() else {}
 
 
 def write_timings(workdir: epath.PathLike, rows: Mapping[str, Mapping[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from research.sweeps import executors, plan, results, store, work
 from research.sweeps.identity import RunIdentity, run_identity
 from research.sweeps.jobs import Group, Job, Outcome, Resources
 from research.sweeps.plan import Planned
-from research.training import lease, record
+from research.training import lease, mending, record
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,9 @@ def _followed(study: Study, workdir: epath.PathLike, follow_up: FollowUp | None)
     """The study with what its results in this folder ask for."""
     if follow_up is None or not (epath.Path(workdir) / store.STUDY).exists():
         return study
+    for entry in store.read_studies(workdir):
+        for run in entry["runs"] if (entry["name"], entry["scale"]) == (study.name, study.scale) else ():
+            mending.mend(store.run_folder(workdir, run["id"]))
     records = [r for r in results.read(workdir) if (r.name, r.scale) == (study.name, study.scale)]
     more = follow_up(records[0].results) if records else ()
     return dataclasses.replace(study, planned=(*study.planned, *more))
@@ -96,6 +99,9 @@ def _run(
 ) -> list[Outcome]:
     """Run what is left of the labels `chosen`; `in_groups`: whether the executor can train several in one step."""
     wanted = [run_identity(p.config) for p in study.planned]
+    for p, identity in zip(study.planned, wanted, strict=True):
+        if p.label in chosen:
+            mending.mend(store.run_folder(workdir, identity.id), p.config)
     served = [store.locate(workdir, identity, accepted) for identity in wanted]
     jobs = _jobs(study.planned, served, chosen, workdir, say)
     together = _groups(study, wanted, population, workdir) if jobs and in_groups else None

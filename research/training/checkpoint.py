@@ -1,14 +1,15 @@
 """Checkpoints: Orbax, asynchronous, the last k and the best, each with a digest of its whole state.
 
 Orbax does not notice a flipped bit in its data files, so each checkpoint carries sha256 over the state it was made
-from; restore recomputes it. A checkpoint that cannot be read, or reads back as another state, is removed with a
-warning and the one before it is used.
+from, and its progress a checksum; restore recomputes them. A checkpoint that cannot be read, reads back as another
+state, or has lost the records it was saved with, is removed with a warning and the one before it is used. Which one is
+best is the progress' word: Orbax would read it from files that nothing verifies.
 """
 
 import contextlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from research.config import CheckpointConfig
 from research.errors import RunFailed, UserError
-from research.training import parallel
+from research.training import parallel, record
 from research.training import state as states
 
 PyTree = Any
@@ -42,8 +43,22 @@ def _weights(state: PyTree, statistics: PyTree | None) -> dict[str, PyTree]:
     return {"params": chosen["params"], "batch_stats": statistics or chosen.get("batch_stats") or {}}
 
 
+def _best(progress: Mapping[str, Any]) -> int | None:
+    best = progress.get("best")
+    return best["step"] if best else None
+
+
+class _Best(managers.PreservationPolicy):
+    """Preserves the best checkpoint, once its step is known."""
+
+    step: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        return [checkpoint.step == self.step for checkpoint in checkpoints]
+
+
 class Checkpoints:
-    """The checkpoints of one run folder. `higher_is_better` says which metric value is best.
+    """The checkpoints of one run folder.
 
     Where others of this process save too (not `alone`), each saves at once and in its turn: Orbax numbers its
     operations per process, and two that go on side by side take one another's folders for their own.
@@ -54,31 +69,21 @@ class Checkpoints:
         workdir: epath.PathLike,
         cfg: CheckpointConfig,
         *,
-        higher_is_better: bool,
         read_only: bool = False,
         alone: bool = True,
     ) -> None:
-        keep: list[managers.PreservationPolicy] = [managers.LatestN(cfg.keep_last)]
-        if cfg.keep_best:
-            keep.append(
-                managers.BestN(
-                    get_metric_fn=lambda metrics: metrics["value"],
-                    reverse=not higher_is_better,
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
+        self._best, self._keeps_best = _Best(), cfg.keep_best
+        keep = [managers.LatestN(cfg.keep_last), *([self._best] if cfg.keep_best else [])]
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy(keep),
-            best_fn=lambda metrics: metrics["value"],  # without it Orbax neither writes metrics nor knows a best step
-            best_mode="max" if higher_is_better else "min",
             enable_async_checkpointing=cfg.asynchronous and alone,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )
         self._alone = alone
-        folder = epath.Path(workdir).resolve() / FOLDER
-        self._manager = ocp.CheckpointManager(folder, options=options, item_names=("state", "progress", "statistics"))
+        self.folder = epath.Path(workdir)
+        place = self.folder.resolve() / FOLDER
+        self._manager = ocp.CheckpointManager(place, options=options, item_names=("state", "progress", "statistics"))
 
     def save(
         self,
@@ -86,29 +91,29 @@ class Checkpoints:
         state: PyTree,
         progress: Mapping[str, Any],
         *,
-        metric: float | None = None,
         statistics: PyTree | None = None,
     ) -> None:
         """Save after `step`; returns once the state is copied, the files are written behind it.
 
-        `statistics` are batch statistics that were estimated for the evaluation, and not the state's own.
+        `progress`: JSON values; its `best`, where there is one, has the `step` of the best so far. `statistics` are
+        batch statistics that were estimated for the evaluation, and not the state's own.
         """
         if step in self._manager.all_steps():
             return
+        self._best.step = _best(progress)
+        written = {
+            **progress,
+            "digest": states.digest(state),
+            "weights_digest": states.digest(_weights(state, statistics)),
+            "has_statistics": statistics is not None,
+        }
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            progress=ocp.args.JsonSave(
-                {
-                    **progress,
-                    "digest": states.digest(state),
-                    "weights_digest": states.digest(_weights(state, statistics)),
-                    "has_statistics": statistics is not None,
-                }
-            ),
+            progress=ocp.args.JsonSave(record.sealed(written)),
             **({} if statistics is None else {"statistics": ocp.args.StandardSave(statistics)}),
         )
         with contextlib.nullcontext() if self._alone else _in_turn:
-            saved = self._manager.save(step, args=items, metrics=None if metric is None else {"value": metric})
+            saved = self._manager.save(step, args=items)
         if not saved:
             raise RuntimeError(f"checkpoint {step} was not saved: {self._manager.latest_step()} is already there")
 
@@ -123,11 +128,15 @@ class Checkpoints:
             restored = self._manager.restore(step, args=items)
         except Exception as error:  # a damaged file surfaces as one of at least six exception types
             raise Damaged(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
-        progress = dict(restored["progress"] or {})
+        try:
+            progress = record.opened(restored["progress"] or {})
+        except ValueError as error:
+            raise Damaged(f"checkpoint {step} is damaged: {error}") from error
         for key in ("weights_digest", "has_statistics"):
             progress.pop(key, None)
         if progress.pop("digest", None) != states.digest(restored["state"]):
             raise Damaged(f"checkpoint {step} is damaged: its digest does not match its state")
+        self._best.step = _best(progress)
         return restored["state"], progress
 
     def weights(self, step: int) -> dict[str, PyTree]:
@@ -159,30 +168,52 @@ class Checkpoints:
     def _progress(self, step: int) -> dict[str, Any]:
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))
+            return record.opened(restored["progress"] or {})
         except Exception as error:  # a damaged file surfaces as one of at least six exception types
             raise UserError(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
-        return dict(restored["progress"] or {})
 
-    def restore_latest(self, like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
-        """State and progress of the newest sound checkpoint, or None where there is none at all.
+    def restore_latest(
+        self, like: PyTree, complete: Callable[[int, Mapping[str, Any]], bool]
+    ) -> tuple[PyTree, dict[str, Any]] | None:
+        """State and progress of the newest sound checkpoint, or None where the run is to start anew.
 
-        Damaged ones after it are removed with a warning. Raises `RunFailed`, and removes nothing, where no checkpoint
-        can be read: the reason may lie elsewhere (a network folder, another version of the code).
+        `complete`: whether what lies beside a checkpoint (step, progress) is what it was saved with. Those after the
+        sound one are removed with a warning. Raises `RunFailed`, and removes nothing, where no checkpoint can be read:
+        the reason may lie elsewhere (a network folder, another version of the code).
         """
-        damaged: list[int] = []
+        damaged, unreadable = list[int](), True
         for step in reversed(self.steps()):
             try:
                 found = self.restore(step, like)
             except Damaged as damage:
-                _log.warning("%s; falling back to the one before it", damage)
+                _log.warning("%s: %s; falling back to the one before it", self.folder, damage)
                 damaged.append(step)
                 continue
-            for after in damaged:  # or saving them again would silently do nothing
-                self._manager.delete(after)
-            return found
-        if damaged:
-            raise RunFailed(f"no checkpoint can be read (steps {damaged}); move the folder away to start anew")
+            if complete(step, found[1]):
+                self.remove(damaged)
+                return found
+            _log.warning("%s: checkpoint %d has lost records that it was saved with; falling back", self.folder, step)
+            damaged.append(step)
+            unreadable = False
+        if damaged and unreadable:
+            raise RunFailed(f"no checkpoint can be read (steps {damaged}); move {self.folder} away to start anew")
+        self.remove(damaged)
         return None
+
+    def keep_until(self, step: int, complete: Callable[[int, Mapping[str, Any]], bool]) -> None:
+        """Remove checkpoints after `step`, those that cannot be read, and those that are not `complete`."""
+        for at in self.steps():
+            try:
+                kept = at <= step and complete(at, self._progress(at))
+            except UserError:
+                kept = False
+            if not kept:
+                self.remove([at])
+
+    def remove(self, steps: Sequence[int]) -> None:
+        """Remove checkpoints: saving again what is there would silently do nothing."""
+        for step in steps:
+            self._manager.delete(step)
 
     def find(self, which: str) -> int:
         """The step that `best`, `last` or a number means. Raises `UserError` naming the steps there are."""
@@ -192,8 +223,10 @@ class Checkpoints:
         if which == "last":
             return steps[-1]
         if which == "best":
-            best = self._manager.best_step()
-            return steps[-1] if best is None else best
+            best = _best(self._progress(steps[-1]))
+            if best is not None and best not in steps and self._keeps_best:
+                raise UserError(f"the best checkpoint ({best}) of {self.folder} is gone; the last is {steps[-1]}")
+            return best if best in steps else steps[-1]
         if which.isdigit() and int(which) in steps:
             return int(which)
         raise UserError(f"unknown checkpoint {which!r}; expected best, last or one of {', '.join(map(str, steps))}")

@@ -174,11 +174,9 @@ def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str 
     checkpoint, a data set of another shape or other classes.
     """
     folder = epath.Path(workdir)
-    cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
+    cfg = configs.from_dict(record.read_config(folder))
     resolved = resolve.resolve(cfg)
-    checkpoints = Checkpoints(
-        folder, cfg.checkpointing, higher_is_better=resolved.task.higher_is_better, read_only=True
-    )
+    checkpoints = Checkpoints(folder, cfg.checkpointing, read_only=True)
     at = checkpoints.find(checkpoint)
     layout = resolved.layout
     pipeline = programs.pipeline_of(resolved)

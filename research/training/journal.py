@@ -14,9 +14,8 @@ from research import config as configs
 from research.errors import RunFailed
 from research.scaling import complexity
 from research.training import environment, lease, record, state
-from research.training.checkpoint import FOLDER
 from research.training.display import Display
-from research.training.record import CONFIG, ENVIRONMENT, SUMMARY
+from research.training.record import CONFIG, ENVIRONMENT, METRICS, SUMMARY
 from research.training.resolve import Resolved
 
 PyTree = Any
@@ -41,6 +40,7 @@ class Journal:
         self.task = resolved.task
         self.rates = resolved.rates()
         self.gradient_norm = math.nan  # of the last step that was waited for
+        self.is_begun = False  # by this process
         # What is not device state but must survive a restart; saved beside each checkpoint.
         self.progress: dict[str, Any] = {
             "train_seconds": 0.0,
@@ -48,6 +48,8 @@ class Journal:
             "best": None,
             "since_best": 0,  # evaluations
             "evaluated": {},
+            "records": 0,  # lines of metrics.jsonl
+            "group": group["id"] if group else None,
         }
 
     def claim(self, *, patient: bool = True) -> dict[str, Any] | None:
@@ -63,25 +65,30 @@ class Journal:
             raise
 
     def _claimed(self) -> dict[str, Any] | None:
-        if (self.workdir / SUMMARY).exists():
-            summary = record.read_json(self.workdir / SUMMARY)
-            if summary["status"] == "finished":
-                self.release()
-                return summary
+        summary = record.read_summary(self.workdir)
+        if summary is not None and summary["status"] == "finished":
+            self.release()
+            return summary
         record.remove_partial(self.workdir)
-        if (self.workdir / ENVIRONMENT).exists():
-            begun = record.read_json(self.workdir / ENVIRONMENT)
-            if isinstance(begun, dict) and begun.get("group") != self.group:
-                # Begun alone or in another group, where it is another run in its last bits: it starts anew.
-                (self.workdir / FOLDER).rmtree(missing_ok=True)
-        record.write_text(self.workdir / CONFIG, configs.to_json(self.resolved.config))
         (self.workdir / SUMMARY).unlink(missing_ok=True)  # of a run that was preempted or failed: it goes on now
+        record.write_text(self.workdir / CONFIG, configs.to_json(self.resolved.config))
         return None
+
+    def complete(self, step: int, progress: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint after `step` steps is of this run, with all records that it had when it was saved.
+
+        Begun alone or in another group, it is another run in its last bits. Older code counted no records.
+        """
+        rows, wrong = record.sound_metrics(self.workdir / METRICS)
+        there = sum(row["step"] <= step for row in rows)
+        own = progress.get("group") == self.progress["group"]
+        return own and (there == progress["records"] if "records" in progress else not wrong)
 
     def open(self, start: int, display: Display) -> None:
         """Go on after `start` steps: records beyond them, of a run that died, are dropped."""
         self.display = display
         self.writer = record.MetricsWriter(self.workdir, start_step=start)
+        self.progress["records"] = self.writer.count
 
     def close(self) -> None:
         """Close what `open` opened."""
@@ -98,6 +105,7 @@ class Journal:
     def _write(self, row: Mapping[str, Any]) -> None:
         self.commit()
         self.writer.write(row)
+        self.progress["records"] = self.writer.count
 
     def start_clock(self) -> None:
         """The run's seconds count from now on."""
@@ -115,6 +123,7 @@ class Journal:
 
     def begun(self, normalisation: Mapping[str, Any], *, at_once: int = 1) -> None:
         """Write under which circumstances the run is made (`environment.describe`)."""
+        self.is_begun = True
         described = environment.describe(self.resolved, normalisation, at_once=at_once, group=self.group)
         self.commit()
         record.write_json(self.workdir / ENVIRONMENT, described)
@@ -212,6 +221,10 @@ class Journal:
             **({f"best/{self.task.metric}": best["value"], "best/step": best["step"]} if best else {}),
             **({"group": self.group} if self.group else {}),
             **more,
+            record.VERIFIES: {
+                "config": record.checksum(configs.to_dict(self.resolved.config)),
+                "metrics": self.progress["records"],
+            },
         }
         self.commit()
         record.write_json(self.workdir / SUMMARY, summary)

@@ -8,7 +8,6 @@ anything, and writes no more. No clock of one machine is compared with that of a
 """
 
 import contextlib
-import json
 import os
 import platform
 import threading
@@ -95,7 +94,7 @@ class Watch:
         except FileNotFoundError:  # it went on while this looked
             return "unsure", tokens[-1], "another process"
         try:
-            holder = json.loads(text)
+            holder = record.from_text(text)
             who = f"process {holder['pid']} on {holder['host']}"
             if holder["released"]:
                 return "free", tokens[-1], who
@@ -142,7 +141,7 @@ def progress(folder: epath.PathLike) -> Progress:
     if not tokens:
         return Progress()
     try:
-        said = json.loads(_file(epath.Path(folder), tokens[-1]).read_bytes())
+        said = record.from_text(_file(epath.Path(folder), tokens[-1]).read_bytes())
         return Progress(tokens[-1], int(said["step"]), int(said["steps"]), float(said["rate"]))
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # going on, or damaged
         return Progress(tokens[-1])
@@ -255,7 +254,7 @@ def take(folder: epath.PathLike, *, patient: bool = True) -> Lease:
             "rate": 0.0,
             "released": False,
         }
-        if not record.create_text(_file(watch.folder, token + 1), json.dumps(values)):
+        if not record.create_text(_file(watch.folder, token + 1), record.to_text(values)):
             continue
         lease = Lease(watch.folder, token + 1, values)
         tokens = _tokens(watch.folder)

@@ -7,7 +7,6 @@ beyond it are dropped, and the rest is computed again to the same bits.
 """
 
 import contextlib
-import errno
 import threading
 import time
 from collections import deque
@@ -23,7 +22,19 @@ from research import config as configs
 from research.config import Config
 from research.errors import Preempted, RunFailed, UserError
 from research.scaling import complexity
-from research.training import lease, parallel, preemption, programs, record, resolve, sharing, state, step
+from research.training import (
+    disk,
+    lease,
+    mending,
+    parallel,
+    preemption,
+    programs,
+    record,
+    resolve,
+    sharing,
+    state,
+    step,
+)
 from research.training.checkpoint import Checkpoints
 from research.training.display import Display
 from research.training.evaluation import Evaluation
@@ -39,24 +50,20 @@ IN_FLIGHT = 2  # steps dispatched ahead of the one being waited for: keeps the d
 def check_folder(cfg: Config, workdir: epath.PathLike) -> dict[str, Any] | None:
     """The summary of `workdir` if this very run is finished there, else None.
 
-    Raises `UserError` when the folder holds a run of another config, naming the keys that differ.
+    A damaged record makes it unfinished (`mending`). Raises `UserError` when the folder holds a run of another config,
+    naming the keys that differ.
     """
     folder = record.check_workdir(workdir)
+    mending.mend_own(folder, cfg)
     if (folder / CONFIG).exists():
-        there = configs.from_dict(record.read_json(folder / CONFIG))
-        different = configs.differences(there, cfg)
+        different = configs.differences(mending.there(folder), cfg)
         if different:
             shown = ", ".join(f"{key} ({old} there, {new} now)" for key, (old, new) in different.items())
             raise UserError(f"workdir {str(workdir)!r} holds a run of another config: {shown}; expected a new folder")
     elif folder.exists() and (folder / SUMMARY).exists():
         raise UserError(f"workdir {str(workdir)!r} holds a summary without a config; expected a new folder")
-    if (folder / SUMMARY).exists():
-        summary = record.read_json(folder / SUMMARY)
-        if not isinstance(summary, dict) or summary.get("status") not in record.STATUSES:
-            raise UserError(f"{folder / SUMMARY} is damaged: it has no status; remove it to continue the run")
-        if summary["status"] == "finished":
-            return summary
-    return None
+    summary = record.read_summary(folder)
+    return summary if summary is not None and summary["status"] == "finished" else None
 
 
 def train(
@@ -127,7 +134,6 @@ class _Run:
             self.checkpoints = Checkpoints(
                 self.workdir,
                 self.cfg.checkpointing,
-                higher_is_better=self.resolved.task.higher_is_better,
                 alone=self.at_once == 1,
             )
             open_.callback(self._close)
@@ -149,30 +155,27 @@ class _Run:
                 self._summary("failed", reason=str(error))
                 raise RunFailed(str(error)) from error
             except Exception as error:
-                if not disk_is_full(error):
+                if not disk.trouble(error):
                     raise
-                raise self._disk_failure() from error
-
-    def _disk_failure(self) -> RunFailed:
-        """What to say of a full disk; the summary says it too, if it still fits."""
-        failure = disk_failure(self.workdir, self.checkpoints)
-        with contextlib.suppress(OSError):
-            self._summary("failed", reason=str(failure))
-        return failure
+                failure = disk.failure(error, self.workdir, self.checkpoints)
+                with contextlib.suppress(OSError):  # if it still fits
+                    self._summary("failed", reason=str(failure))
+                raise failure from error
 
     def _close(self) -> None:
         """Close the checkpoints; what of them cannot be written any more has been reported before."""
         try:
             self.checkpoints.close()
         except Exception as error:
-            if not disk_is_full(error):
+            if not disk.trouble(error):
                 raise
 
     def _initial_state(self) -> state.TrainState:
         """A new state, or the newest sound checkpoint's."""
         if self.checkpoints.steps():
             try:
-                restored = self.checkpoints.restore_latest(programs.state_shapes(self.resolved, self.pipeline))
+                like = programs.state_shapes(self.resolved, self.pipeline)
+                restored = self.checkpoints.restore_latest(like, self.journal.complete)
             except RunFailed as failure:
                 self.journal.refused(str(failure))
                 raise
@@ -198,6 +201,8 @@ class _Run:
     def _loop(self) -> dict[str, Any]:
         with contextlib.closing(self.pipeline.train(self.start)) as feeds:
             self._steps(self.layout.ahead(feeds))
+        if not self.journal.is_begun:  # no step was left to take
+            self.journal.begun(self.pipeline.resident, at_once=self.at_once)
         self.journal.tick()
         self.checkpoints.wait()
         early = self.journal.is_stale() and int(self.state.step) < self.resolved.steps
@@ -235,12 +240,13 @@ class _Run:
                 logged, idle = (done, time.perf_counter()), 0.0
             paused = time.perf_counter()
             with self._reading(done, measured, save=False):  # a checkpoint here would be one without its evaluation
-                metric = journal.evaluated(done, self.evaluation(self.state)) if eval_due else None
+                if eval_due:
+                    journal.evaluated(done, self.evaluation(self.state))
             if probe_due or journal.is_stale():
                 self._probe(done)
             if save_due or journal.is_best(done) or journal.is_stale():
                 statistics = self.evaluation.statistics if eval_due else None
-                self._save(done, metric=metric, statistics=statistics)
+                self._save(done, statistics=statistics)
             idle += time.perf_counter() - paused
             if stop and done < resolved.steps:
                 self._preempt(done)
@@ -290,21 +296,3 @@ class _Run:
 def zeros_like(tree: PyTree) -> PyTree:
     """Zeros on the host in the shapes of `tree`."""
     return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)
-
-
-def disk_failure(folder: epath.Path, checkpoints: Checkpoints) -> RunFailed:
-    """What to say of a full disk."""
-    sound = checkpoints.steps()
-    last = f"step {sound[-1]}" if sound else "none"
-    return RunFailed(f"no space left for {folder}; last checkpoint: {last}; the same command continues")
-
-
-def disk_is_full(error: BaseException) -> bool:
-    """Whether an error, or what led to it, is a disk without space: libraries wrap it in types of their own."""
-    while True:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
-            return True
-        before = error.__cause__ or error.__context__
-        if before is None:
-            return False
-        error = before

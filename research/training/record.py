@@ -1,7 +1,9 @@
 """What a run leaves in its folder, written and read: config, environment, metrics, summary, TensorBoard events.
 
-Every file is written whole under another name and then renamed; `metrics.jsonl` grows by one checksummed line at a
-time, and a torn last line (the machine died while writing it) is dropped by the reader. Reports read only these.
+Every file is written whole under another name and then renamed; `metrics.jsonl` grows by one line at a time, and a torn
+last line (the machine died while writing it) is dropped by the reader. Every record carries a checksum, which whoever
+reads it verifies and takes off; records of older code have none. The config's, and how many records of metrics there
+are, stand in the summary. Reports read only these.
 """
 
 import json
@@ -20,10 +22,20 @@ from research.errors import UserError
 
 STATUSES = ("finished", "failed", "preempted")
 CONFIG, ENVIRONMENT, METRICS, SUMMARY = "config.json", "environment.json", "metrics.jsonl", "summary.json"
-
+CHECKSUM = "checksum"
+VERIFIES = "verifies"  # in a summary: what it says of the other records
+REMEDY = "launch its run again, which mends it"
 
 # What a run says of its images, so that they can be prepared without the data set.
 IMAGES = ("shape", "crop_fraction", "interpolation", "mean", "std", "class_names", "multi_label")
+
+
+class Damaged(UserError):
+    """A record (`path`) exists, but not as it was written. `remedy`: what to do."""
+
+    def __init__(self, path: epath.PathLike, why: object, remedy: str = REMEDY) -> None:
+        super().__init__(f"{path} is damaged: {why}; {remedy}")
+        self.path = epath.Path(path)
 
 
 @dataclass(frozen=True)
@@ -103,38 +115,59 @@ def remove_partial(folder: epath.PathLike) -> None:
 
 
 def write_json(path: epath.PathLike, values: Any) -> None:
-    """Write JSON atomically; numbers that are not finite become null, as JSON has no word for them."""
-    write_text(path, json.dumps(finite(values), indent=2, allow_nan=False) + "\n")
+    """Write JSON atomically, an object with its checksum; numbers that are not finite become null."""
+    write_text(path, to_text(values))
 
 
-def read_json(path: epath.PathLike) -> Any:
-    """Read a JSON record. Raises `UserError` when it is missing or is not JSON."""
+def to_text(values: Any) -> str:
+    """What `write_json` writes."""
+    held = sealed(finite(values)) if isinstance(values, Mapping) else finite(values)
+    return json.dumps(held, indent=2, allow_nan=False) + "\n"
+
+
+def from_text(text: str | bytes) -> Any:
+    """JSON values of what `write_json` wrote, without the checksum. Raises `ValueError`: not JSON, another checksum."""
+    values = json.loads(text)
+    return opened(values) if isinstance(values, dict) else values
+
+
+def read_json(path: epath.PathLike, *, remedy: str = REMEDY) -> Any:
+    """Read a JSON record. Raises `UserError` when it is missing, `Damaged` when it is not what was written."""
     file = epath.Path(path)
     if not file.exists():
         raise UserError(f"{file} does not exist; expected a record of a run")
     try:
-        return json.loads(file.read_text())
+        return from_text(file.read_bytes())
     except ValueError as error:  # not JSON, or not even text
-        raise UserError(f"{file} is damaged: {error}") from error
+        raise Damaged(file, error, remedy) from error
 
 
 def read_if_there(path: epath.PathLike) -> dict[str, Any] | None:
     """Read a JSON record with the fewest questions to the file system, for whoever reads thousands; None: no file.
 
-    Raises `UserError` when it is damaged.
+    Raises `Damaged`.
     """
     if is_remote(path):
         return read_json(path) if epath.Path(path).exists() else None
     try:
         with open(path, "rb") as file:
-            values = json.loads(file.read())
+            values = from_text(file.read())
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+        raise Damaged(path, error) from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged: expected an object")
+        raise Damaged(path, "expected an object")
     return values
+
+
+def read_summary(folder: epath.PathLike) -> dict[str, Any] | None:
+    """The summary of a run folder; None while the run is going. Raises `Damaged`."""
+    path = epath.Path(folder) / SUMMARY
+    summary = read_if_there(path)
+    if summary is not None and summary.get("status") not in STATUSES:
+        raise Damaged(path, "it has no status")
+    return summary
 
 
 def described(folder: epath.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -156,25 +189,44 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _checksum(values: Mapping[str, Any]) -> str:
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return f"{zlib.crc32(text.encode()):08x}"
+def checksum(values: Mapping[str, Any]) -> str:
+    """CRC-32 (hex) of the sorted, compact JSON of values."""
+    return f"{zlib.crc32(json.dumps(values, sort_keys=True, separators=(',', ':')).encode()):08x}"
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON values with their checksum."""
+    return {**values, CHECKSUM: checksum(values)}
+
+
+def opened(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON values whose checksum has been verified, without it; those of older code that have none, as they are.
+
+    Raises `ValueError` where it is another's.
+    """
+    *held, last = values.items() or [("", None)]
+    rest = {key: value for key, value in values.items() if key != CHECKSUM}
+    if CHECKSUM in values:
+        if values[CHECKSUM] != checksum(rest):
+            raise ValueError("its checksum does not match")
+    elif last[1] == checksum(dict(held)):  # damage to the word itself must not make it a record of older code
+        raise ValueError("its checksum has another name")
+    return rest
 
 
 def metrics_line(values: Mapping[str, Any]) -> str:
-    """One line of `metrics.jsonl`: the record with its checksum (CRC-32 of the sorted, compact JSON of the rest)."""
-    record = finite(values)
-    return json.dumps({**record, "checksum": _checksum(record)}, allow_nan=False) + "\n"
+    """One line of `metrics.jsonl`: the record with its checksum."""
+    return json.dumps(sealed(finite(values)), allow_nan=False) + "\n"
 
 
-def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
-    """The verified records of a `metrics.jsonl`, without their checksums; [] when there is no file.
+def sound_metrics(path: epath.PathLike) -> tuple[list[dict[str, Any]], str]:
+    """The verified records of a `metrics.jsonl` before the first damaged line, and what is wrong there ("": nothing).
 
-    A torn last line is dropped. Raises `UserError` when any other line is damaged, naming it.
+    Without their checksums; [] when there is no file. A torn last line is dropped.
     """
     file = epath.Path(path)
     if not file.exists():
-        return []
+        return [], ""
     lines = file.read_bytes().decode(errors="replace").split("\n")
     records: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
@@ -184,32 +236,55 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
         if record is not None:
             records.append(record)
         elif number < len(lines):  # only what follows the last newline can be a torn write
-            raise UserError(f"{file} line {number} is damaged: its checksum does not match")
+            return records, f"the checksum of line {number} does not match"
+    return records, ""
+
+
+def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
+    """The verified records of a `metrics.jsonl`, without their checksums; [] when there is no file.
+
+    A torn last line is dropped. Raises `Damaged` when any other line is damaged, naming it.
+    """
+    records, wrong = sound_metrics(path)
+    if wrong:
+        raise Damaged(path, wrong)
     return records
 
 
 def _verified(line: str) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-    except json.JSONDecodeError:
+        return opened(record) if isinstance(record, dict) and CHECKSUM in record else None
+    except ValueError:
         return None
-    if not isinstance(record, dict) or "checksum" not in record:
-        return None
-    checksum = record.pop("checksum")
-    return record if _checksum(record) == checksum else None
+
+
+def read_config(folder: epath.PathLike) -> dict[str, Any]:
+    """The JSON values of a run's config. Raises `UserError` when there is none, `Damaged`."""
+    return _config(epath.Path(folder), read_summary(folder))
+
+
+def _config(folder: epath.Path, summary: Mapping[str, Any] | None) -> dict[str, Any]:
+    config = read_json(folder / CONFIG)
+    known = (summary or {}).get(VERIFIES, {}).get("config")
+    if not isinstance(config, dict) or (known is not None and known != checksum(config)):
+        raise Damaged(folder / CONFIG, "it is not what the run's summary says")
+    return config
 
 
 def read_run(path: epath.PathLike) -> Run:
-    """All records of a run folder. Raises `UserError` when it has no `config.json` or a record is damaged."""
+    """All records of a run folder. Raises `UserError` when it has no `config.json`, `Damaged`."""
     folder = epath.Path(path)
-    environment, summary = folder / ENVIRONMENT, folder / SUMMARY
-    return Run(
-        path=str(folder),
-        config=read_json(folder / CONFIG),
-        environment=read_json(environment) if environment.exists() else {},
-        metrics=read_metrics(folder / METRICS),
-        summary=read_json(summary) if summary.exists() else None,
-    )
+    summary = read_summary(folder)  # first: the others are whole once it is there
+    config, metrics = _config(folder, summary), read_metrics(folder / METRICS)
+    environment = read_if_there(folder / ENVIRONMENT)
+    verifies = (summary or {}).pop(VERIFIES, {})
+    if summary is not None and summary["status"] == "finished" and verifies:
+        if environment is None:
+            raise Damaged(folder / ENVIRONMENT, "it is gone")
+        if len(metrics) != verifies["metrics"]:
+            raise Damaged(folder / METRICS, f"{len(metrics)} records of {verifies['metrics']}")
+    return Run(str(folder), config, environment or {}, metrics, summary)
 
 
 class MetricsWriter:
@@ -219,7 +294,9 @@ class MetricsWriter:
         from tensorboardX import SummaryWriter
 
         self._path = epath.Path(folder) / METRICS
-        kept = [record for record in read_metrics(self._path) if record["step"] <= start_step] if start_step else []
+        before, _ = sound_metrics(self._path)
+        kept = [record for record in before if record["step"] <= start_step] if start_step else []
+        self.count = len(kept)  # records that are there
         self._lines = [metrics_line(record) for record in kept]
         write_text(self._path, "".join(self._lines))
         purge = {"purge_step": start_step + 1} if start_step else {}
@@ -233,6 +310,7 @@ class MetricsWriter:
         else:
             with self._path.open("a") as file:
                 file.write(metrics_line(record))
+        self.count += 1
         for key, value in record.items():
             if isinstance(value, int | float) and key not in ("step", "wall_time"):
                 self._board.add_scalar(key, value, record["step"])

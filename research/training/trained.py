@@ -80,10 +80,9 @@ def load(workdir: epath.PathLike, *, checkpoint: str = "best") -> Trained:
     Raises `UserError`: no run there, no such checkpoint, or one that is damaged.
     """
     folder = epath.Path(workdir)
-    cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
+    cfg = configs.from_dict(record.read_config(folder))
     network, images = record.described(folder)
-    higher = network["higher_is_better"]
-    with closing(Checkpoints(folder, cfg.checkpointing, higher_is_better=higher, read_only=True)) as checkpoints:
+    with closing(Checkpoints(folder, cfg.checkpointing, read_only=True)) as checkpoints:
         at = checkpoints.find(checkpoint)
         variables = checkpoints.weights(at)
     model = models.create(cfg.model.name, **network["fields"], **resolve.compute_type(cfg))

@@ -56,7 +56,7 @@ def _read(variant: str, place: Path, source: str | None, modified: int) -> pretr
 
 def _of_run(variant: str, folder: Path) -> pretrained.Weights:
     """The best checkpoint's weights of a run of ours. Raises `UserError`: no run there, or one of another network."""
-    cfg = configs.from_dict(record.read_json(folder / record.CONFIG))
+    cfg = configs.from_dict(record.read_config(folder))
     if cfg.model.name != variant:
         raise UserError(f"transfer.weights {str(folder)!r} is a run of {cfg.model.name}; expected one of {variant}")
     network, images = record.described(folder)
@@ -79,8 +79,7 @@ def _of_run(variant: str, folder: Path) -> pretrained.Weights:
 
 
 def _checkpoints(cfg: Config, folder: Path) -> Checkpoints:
-    higher = record.described(folder)[0]["higher_is_better"]
-    return Checkpoints(folder, cfg.checkpointing, higher_is_better=higher, read_only=True)
+    return Checkpoints(folder, cfg.checkpointing, read_only=True)
 
 
 def weights_digest(cfg: Config) -> str | None:
@@ -93,7 +92,7 @@ def weights_digest(cfg: Config) -> str | None:
     place = _place(cfg.transfer.weights)
     if not place.is_dir():
         return hashlib.sha256(place.read_bytes()).hexdigest()
-    of_run = configs.from_dict(record.read_json(place / record.CONFIG))
+    of_run = configs.from_dict(record.read_config(place))
     with closing(_checkpoints(of_run, place)) as checkpoints:
         found = (checkpoints.weights_digest(checkpoints.find("best")), *record.described(place))
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
