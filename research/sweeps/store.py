@@ -1,6 +1,8 @@
 """The store: `WORKDIR/runs/<id>/` holds each run once, `WORKDIR/study.json` says which studies want which runs."""
 
+import contextlib
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,6 +13,7 @@ from research.errors import UserError, unknown
 from research.sweeps.identity import RunIdentity, identity
 from research.training import record
 
+_log = logging.getLogger(__name__)
 STUDY = "study.json"
 TIMINGS = "timings.json"
 STATES = ("waiting", "running", "finished", "failed", "preempted")
@@ -41,29 +44,44 @@ def state(folder: epath.PathLike) -> str:
 def locate(workdir: epath.PathLike, wanted: RunIdentity, accepted_code: Iterable[str] = ()) -> RunIdentity:
     """The identity whose results serve for `wanted`: itself, or the same run of an accepted code, where that finished.
 
-    A finished run of the present code always wins. `accepted_code`: full code digests (`resolve_code`). Raises
-    `record.Damaged`.
+    A finished run of the present code always wins. `accepted_code`: full code digests (`resolve_code`).
     """
     if state(run_folder(workdir, wanted.id)) != "finished":
         for code in accepted_code:
             older = identity(wanted.config_digest, code, wanted.data_fingerprint)
             folder = run_folder(workdir, older.id)
-            if state(folder) == "finished":
-                record.read_run(folder)  # this code cannot mend what another has trained
+            if _is_soundly_finished(folder):
                 return older
     return wanted
 
 
+def _is_soundly_finished(folder: epath.Path) -> bool:
+    """Whether a run of older code, which this code cannot train again, is finished, with no record damaged."""
+    try:
+        if state(folder) == "finished":
+            record.read_run(folder)
+            return True
+    except record.Damaged as damage:
+        _log.warning("%s", str(damage).replace(record.REMEDY, "it is not accepted"))
+    return False
+
+
 def code_digests(workdir: epath.PathLike) -> Counter[str]:
-    """How many runs of the workdir were trained by which code (digest), from their `environment.json`."""
-    runs = epath.Path(workdir) / "runs"
-    files = [folder / record.ENVIRONMENT for folder in sorted(runs.iterdir())] if runs.exists() else []
-    return Counter(record.read_json(file)["code_digest"] for file in files if file.exists())
+    """How many runs of the workdir were trained by which code (digest), from their `environment.json`.
+
+    One that is damaged counts for none: its run will be trained again.
+    """
+    runs, found = epath.Path(workdir) / "runs", Counter[str]()
+    for folder in sorted(runs.iterdir()) if runs.exists() else ():
+        with contextlib.suppress(record.Damaged):
+            found.update(filter(None, [(record.read_if_there(folder / record.ENVIRONMENT) or {}).get("code_digest")]))
+    return found
 
 
 def resolve_code(workdir: epath.PathLike, digests: Iterable[str]) -> list[str]:
     """Full code digests from what `--accept-code` was given (8 or more first digits). Raises `UserError`."""
-    known, resolved = code_digests(workdir), []
+    digests = list(digests)
+    known, resolved = code_digests(workdir) if digests else Counter[str](), list[str]()
     for digest in digests:
         matches = [full for full in known if full.startswith(digest)]
         if len(digest) < 8 or not matches:

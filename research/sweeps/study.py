@@ -1,5 +1,6 @@
 """The engine of studies and sweeps: plan, identities, skip what is finished, execute, report a line per run."""
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -107,7 +108,8 @@ def _run(
     together = _groups(study, wanted, population, workdir) if jobs and in_groups else None
     jobs = [dataclasses.replace(job, group=(together or {}).get(job.id)) for job in jobs]
     running = execute(jobs)
-    store.write_study(workdir, _entry(study, wanted, served, workdir, population, together))
+    entry = _entry(study, wanted, served, workdir, population, together)
+    store.write_study(workdir, entry)
     outcomes: list[Outcome] = []
     start = time.monotonic()
     others = _Others(say)
@@ -123,10 +125,20 @@ def _run(
         free, failed_there = others.wait()
         outcomes += failed_there
         running = execute(free)
+    _tidy(workdir, entry["population"]["groups"])
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     seconds = time.monotonic() - start
     say(f"{len(outcomes)} run, {failed} failed, {len(chosen) - len(outcomes)} not needed again, {seconds:.0f} s")
     return outcomes
+
+
+def _tidy(workdir: epath.PathLike, groups: Sequence[Sequence[str]]) -> None:
+    """Remove the common state of groups that have ended: a process that is killed just then leaves it behind."""
+    for ids in groups:
+        folder = store.group_folder(workdir, ids)
+        if folder.exists() and all(store.state(store.run_folder(workdir, id_)) == "finished" for id_ in ids):
+            with contextlib.suppress(lease.InUse):
+                lease.take(folder, patient=False).remove()
 
 
 class _Others:

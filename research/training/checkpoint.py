@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 _in_turn = threading.Lock()
 
 
-class Damaged(RuntimeError):
+class Damaged(UserError):
     """A checkpoint exists but does not read back as the state it was made from."""
 
 
@@ -127,15 +127,15 @@ class Checkpoints:
         try:
             restored = self._manager.restore(step, args=items)
         except Exception as error:  # a damaged file surfaces as one of at least six exception types
-            raise Damaged(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
+            raise self._damaged(step, f"cannot be read ({type(error).__name__})") from error
         try:
             progress = record.opened(restored["progress"] or {})
         except ValueError as error:
-            raise Damaged(f"checkpoint {step} is damaged: {error}") from error
+            raise self._damaged(step, f"is damaged: {error}") from error
         for key in ("weights_digest", "has_statistics"):
             progress.pop(key, None)
         if progress.pop("digest", None) != states.digest(restored["state"]):
-            raise Damaged(f"checkpoint {step} is damaged: its digest does not match its state")
+            raise self._damaged(step, "is damaged: its digest does not match its state")
         self._best.step = _best(progress)
         return restored["state"], progress
 
@@ -153,9 +153,9 @@ class Checkpoints:
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))
             found = jax.tree.map(np.asarray, _weights(restored["state"], restored.get("statistics")))
         except Exception as error:  # a damaged file surfaces as one of at least six exception types
-            raise UserError(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
+            raise self._damaged(step, f"cannot be read ({type(error).__name__})") from error
         if progress.get("weights_digest") != states.digest(found):
-            raise UserError(f"checkpoint {step} is damaged: its digest does not match its weights")
+            raise self._damaged(step, "is damaged: its digest does not match its weights")
         return found
 
     def weights_digest(self, step: int) -> str:
@@ -170,7 +170,11 @@ class Checkpoints:
             restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))
             return record.opened(restored["progress"] or {})
         except Exception as error:  # a damaged file surfaces as one of at least six exception types
-            raise UserError(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
+            raise self._damaged(step, f"cannot be read ({type(error).__name__})") from error
+
+    def _damaged(self, step: int, how: str) -> Damaged:
+        others = ", ".join(str(other) for other in self.steps() if other != step)
+        return Damaged(f"checkpoint {step} of {self.folder} {how}; other checkpoints: {others or 'none'}")
 
     def restore_latest(
         self, like: PyTree, complete: Callable[[int, Mapping[str, Any]], bool]
@@ -186,13 +190,13 @@ class Checkpoints:
             try:
                 found = self.restore(step, like)
             except Damaged as damage:
-                _log.warning("%s: %s; falling back to the one before it", self.folder, damage)
+                _log.warning("%s; falling back to the one before it", damage)
                 damaged.append(step)
                 continue
             if complete(step, found[1]):
                 self.remove(damaged)
                 return found
-            _log.warning("%s: checkpoint %d has lost records that it was saved with; falling back", self.folder, step)
+            _log.warning("checkpoint %d of %s has lost records it was saved with; falling back", step, self.folder)
             damaged.append(step)
             unreadable = False
         if damaged and unreadable:

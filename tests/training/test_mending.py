@@ -156,7 +156,7 @@ def test_a_flipped_bit_in_what_lies_beside_the_state_is_seen(whole, tmp_path, ca
     values["evaluated"]["eval/top1"] = 1.0
     file.write_text(json.dumps(values))
     assert without_clock(train(CONFIG, folder, display=False)) == without_clock(whole[1])
-    assert "checkpoint 40 is damaged: its checksum does not match; falling back" in caplog.text
+    assert f"checkpoint 40 of {folder} is damaged: its checksum does not match" in caplog.text
 
 
 @pytest.mark.parametrize("damage", DAMAGES[3:], ids=lambda damage: damage.__name__)

@@ -217,7 +217,7 @@ def compare(work: Path, reference: Mapping[str, Any]) -> None:
     table = (work / "results.csv").read_text().splitlines()
     if len(table) != 1 + len(reference):
         raise Lost(f"results.csv has {len(table) - 1} rows of {len(reference)}")
-    if left := [*work.glob("groups/*/checkpoints"), *work.rglob(".*.partial")]:
+    if left := [*work.glob("groups/*/checkpoints"), *work.glob("runs/*/.*.partial")]:
         raise Lost(f"left behind: {left[0]}")
 
 
