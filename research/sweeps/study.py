@@ -1,5 +1,6 @@
 """The engine of studies and sweeps: plan, identities, skip what is finished, execute, report a line per run."""
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -14,7 +15,7 @@ from research.sweeps import board, executors, plan, results, store, work
 from research.sweeps.identity import RunIdentity, run_identity
 from research.sweeps.jobs import Group, Job, Outcome, Resources
 from research.sweeps.plan import Planned
-from research.training import lease, record, trackers
+from research.training import lease, mending, record, trackers
 from research.training.tracking import Tracking
 
 
@@ -85,6 +86,9 @@ def _followed(study: Study, workdir: epath.PathLike, follow_up: FollowUp | None)
     """The study with what its results in this folder ask for."""
     if follow_up is None or store.studies(workdir) is None:
         return study
+    for entry in store.read_studies(workdir):
+        for run in entry["runs"] if (entry["name"], entry["scale"]) == (study.name, study.scale) else ():
+            mending.mend(store.run_folder(workdir, run["id"]))
     records = [r for r in results.read(workdir) if (r.name, r.scale) == (study.name, study.scale)]
     more = follow_up(records[0].results) if records else ()
     return dataclasses.replace(study, planned=(*study.planned, *more))
@@ -104,12 +108,15 @@ def _run(
 ) -> list[Outcome]:
     """Run what is left of the labels `chosen`; `in_groups`: whether the executor can train several in one step."""
     wanted = [run_identity(p.config) for p in study.planned]
+    mended = [(p, identity) for p, identity in zip(study.planned, wanted, strict=True) if p.label in chosen]
+    storage.each(lambda one: mending.mend(store.run_folder(workdir, one[1].id), one[0].config), mended, workdir)
     served = storage.each(lambda identity: store.locate(workdir, identity, accepted), wanted, workdir)
     jobs = _jobs(study.planned, served, chosen, workdir, Tracking(track, group=f"{study.name} {study.scale}"), say)
     together = _groups(study, wanted, population, workdir) if jobs and in_groups else None
     jobs = [dataclasses.replace(job, group=(together or {}).get(job.id)) for job in jobs]
     running = execute(jobs)
-    store.write_study(workdir, _entry(study, wanted, served, workdir, population, together))
+    entry = _entry(study, wanted, served, workdir, population, together)
+    store.write_study(workdir, entry)
     changed()
     try:
         board.link(workdir)
@@ -132,10 +139,20 @@ def _run(
         changed()
         outcomes += failed_there
         running = execute(free)
+    _tidy(workdir, entry["population"]["groups"])
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     seconds = time.monotonic() - start
     say(f"{len(outcomes)} run, {failed} failed, {len(chosen) - len(outcomes)} not needed again, {seconds:.0f} s")
     return outcomes
+
+
+def _tidy(workdir: epath.PathLike, groups: Sequence[Sequence[str]]) -> None:
+    """Remove the common state of groups that have ended: a process that is killed just then leaves it behind."""
+    for ids in groups:
+        folder = store.group_folder(workdir, ids)
+        if folder.exists() and all(store.state(store.run_folder(workdir, id_)) == "finished" for id_ in ids):
+            with contextlib.suppress(lease.InUse):
+                lease.take(folder, patient=False).remove()
 
 
 class _Others:

@@ -1,5 +1,6 @@
 """What one process does of a sweep: it trains jobs, those of one shape one after the other, which share programs."""
 
+import contextlib
 import sys
 import threading
 import traceback
@@ -174,7 +175,11 @@ def _outcome(job: Job, train: Callable[[], Any], *, begun: bool = False) -> Outc
         return Outcome(job, "elsewhere")
     except (RunFailed, UserError) as error:
         return Outcome(job, "failed", reason=str(error))
-    except Exception as error:  # a bug or a full disk: shown in full, recorded, and the others still run
+    except Exception as error:  # a bug: shown in full, recorded, and the others still run
+        from research.training import disk
+
+        if wrong := disk.trouble(error):
+            return Outcome(job, "failed", reason=failed(job, f"{wrong}: {job.folder}; the same command continues"))
         traceback.print_exc(file=sys.stderr)
         return Outcome(job, "failed", reason=failed(job, " ".join(f"{type(error).__name__}: {error}".split())[:500]))
     return Outcome(job, summary["status"], summary)
@@ -194,16 +199,17 @@ def _unseeded(job: Job) -> Config:
 
 
 def failed(job: Job, reason: str, **more: Any) -> str:
-    """Write the records of a run that died before it could, unless another process goes on with it; the reason."""
-    try:
+    """Write the records of a run that died before it could, unless another process goes on with it; the reason.
+
+    Where the disk does not take them, whoever asked for the outcome is told alone.
+    """
+    with contextlib.suppress(lease.InUse, OSError):
         held = lease.take(job.folder)
-    except lease.InUse:
-        return reason
-    try:
-        if store.state(job.folder) != "finished":
-            if storage.read(job.folder / record.CONFIG) is None:
-                storage.write(job.folder / record.CONFIG, to_json(job.config))
-            record.write_json(job.folder / record.SUMMARY, {"status": "failed", "reason": reason, **more})
-    finally:
-        held.release()
+        try:
+            if store.state(job.folder) != "finished":
+                if storage.read(job.folder / record.CONFIG) is None:
+                    storage.write(job.folder / record.CONFIG, to_json(job.config))
+                record.write_json(job.folder / record.SUMMARY, {"status": "failed", "reason": reason, **more})
+        finally:
+            held.release()
     return reason

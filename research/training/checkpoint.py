@@ -1,8 +1,10 @@
 """Checkpoints: Orbax, asynchronous, the last k and the best, each with a digest of its whole state.
 
 Orbax does not notice a flipped bit in its data files, so each checkpoint carries sha256 over the state it was made
-from; restore recomputes it. A checkpoint that cannot be read, or reads back as another state, is removed with a
-warning and the one before it is used. Of a folder in an object store Orbax sees a copy here (`archive`).
+from, and its progress a checksum; restore recomputes them. A checkpoint that cannot be read, reads back as another
+state, or has lost the records it was saved with, is removed with a warning and the one before it is used. Which one is
+best is the progress' word: Orbax would read it from files that nothing verifies. Of a folder in an object store Orbax
+sees a copy here (`archive`).
 """
 
 import contextlib
@@ -10,7 +12,7 @@ import logging
 import tarfile
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 from research import storage
 from research.config import CheckpointConfig
 from research.errors import RunFailed, UserError, described
-from research.training import parallel, processes
+from research.training import parallel, processes, record
 from research.training import state as states
 from research.training.archive import Archive
 
@@ -33,7 +35,7 @@ _log = logging.getLogger(__name__)
 _in_turn = threading.Lock()
 
 
-class Damaged(RuntimeError):
+class Damaged(UserError):
     """A checkpoint exists but does not read back as the state it was made from."""
 
 
@@ -56,8 +58,22 @@ def _readable(folder: epath.PathLike) -> Iterator[None]:
         raise UserError(f"{folder} holds damaged checkpoints, or something else ({described(error)})") from error
 
 
+def _best(progress: Mapping[str, Any]) -> int | None:
+    best = progress.get("best")
+    return best["step"] if best else None
+
+
+class _Best(managers.PreservationPolicy):
+    """Preserves the best checkpoint, once its step is known."""
+
+    step: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        return [checkpoint.step == self.step for checkpoint in checkpoints]
+
+
 class Checkpoints:
-    """The checkpoints of one run folder. `higher_is_better` says which metric value is best.
+    """The checkpoints of one run folder.
 
     Where others of this process save too (not `alone`), each saves at once and in its turn: Orbax numbers its
     operations per process, and two that go on side by side take one another's folders for their own. `check`: see
@@ -69,48 +85,30 @@ class Checkpoints:
         workdir: epath.PathLike,
         cfg: CheckpointConfig,
         *,
-        higher_is_better: bool,
         read_only: bool = False,
         alone: bool = True,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        folder = epath.Path(workdir) / FOLDER
+        self.folder = epath.Path(workdir)
+        self._best, self._keeps_best, self._alone = _Best(), cfg.keep_best, alone
+        place = self.folder / FOLDER
         self._archive: Archive | None = None
-        if storage.is_remote(folder):
-            self._archive = Archive(
-                folder,
-                keep_last=cfg.keep_last,
-                keep_best=cfg.keep_best,
-                higher_is_better=higher_is_better,
-                asynchronous=cfg.asynchronous,
-                check=check,
-            )
+        if storage.is_remote(place):
+            self._archive = Archive(place, keep_last=cfg.keep_last, asynchronous=cfg.asynchronous, check=check)
             self._scratch = tempfile.TemporaryDirectory(prefix="convscale-", ignore_cleanup_errors=True)
-            folder = epath.Path(self._scratch.name) / FOLDER
-            folder.mkdir()
-        keep: list[managers.PreservationPolicy] = [managers.LatestN(1 if self._archive else cfg.keep_last)]
-        if cfg.keep_best and not self._archive:
-            keep.append(
-                managers.BestN(
-                    get_metric_fn=lambda metrics: metrics["value"],
-                    reverse=not higher_is_better,
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
+            place = epath.Path(self._scratch.name) / FOLDER
+            place.mkdir()
+        keep = [managers.LatestN(1 if self._archive else cfg.keep_last)]
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=managers.AnyPreservationPolicy(keep),
-            best_fn=lambda metrics: metrics["value"],  # without it Orbax neither writes metrics nor knows a best step
-            best_mode="max" if higher_is_better else "min",
+            preservation_policy=managers.AnyPreservationPolicy([*keep, *([self._best] if cfg.keep_best else [])]),
             enable_async_checkpointing=cfg.asynchronous and alone and not self._archive,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         )
-        self._alone = alone
-        self._folder = Path(folder.resolve())
-        with _readable(folder):
+        self._local = Path(place.resolve())
+        with _readable(place):
             items = "state", "progress", "statistics"
-            self._manager = ocp.CheckpointManager(epath.Path(self._folder), options=options, item_names=items)
+            self._manager = ocp.CheckpointManager(epath.Path(self._local), options=options, item_names=items)
 
     def save(
         self,
@@ -118,85 +116,91 @@ class Checkpoints:
         state: PyTree,
         progress: Mapping[str, Any],
         *,
-        metric: float | None = None,
         statistics: PyTree | None = None,
     ) -> None:
         """Save after `step`; returns once the state is copied, the files are written behind it.
 
-        `statistics` are batch statistics that were estimated for the evaluation, and not the state's own.
+        `progress`: JSON values; its `best`, where there is one, has the `step` of the best so far. `statistics` are
+        batch statistics that were estimated for the evaluation, and not the state's own.
         """
         if step in {*self._manager.all_steps(), *self.steps()}:
             return
         if self._archive:
             self._archive.wait()  # what is on its way is not to be removed here
+        self._best.step = _best(progress)
+        written = {
+            **progress,
+            "digest": states.digest(state),
+            "weights_digest": states.digest(_weights(state, statistics)),
+            "has_statistics": statistics is not None,
+        }
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            progress=ocp.args.JsonSave(
-                {
-                    **progress,
-                    "digest": states.digest(state),
-                    "weights_digest": states.digest(_weights(state, statistics)),
-                    "has_statistics": statistics is not None,
-                }
-            ),
+            progress=ocp.args.JsonSave(record.sealed(written)),
             **({} if statistics is None else {"statistics": ocp.args.StandardSave(statistics)}),
         )
         with contextlib.nullcontext() if self._alone else _in_turn:
-            saved = self._manager.save(step, args=items, metrics=None if metric is None else {"value": metric})
+            saved = self._manager.save(step, args=items)
         if not saved:
             raise RuntimeError(f"checkpoint {step} was not saved: {self._manager.latest_step()} is already there")
         if self._archive:
-            self._archive.save(step, self._folder / str(step), metric)
+            best = self._best.step if self._keeps_best else None
+            self._archive.save(step, self._local / str(step), best)
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, in order."""
         if self._archive:
             return self._archive.steps()
-        with _readable(self._folder):
+        with _readable(self._local):
             return sorted(self._manager.all_steps())
 
     def _read(self, step: int, items: ocp.args.Composite) -> Any:
         """Items of a checkpoint. Raises `Damaged`; of a store that cannot be asked, `OSError`."""
         if self._archive and step not in self._manager.all_steps():
             try:
-                self._archive.fetch(step, self._folder / str(step))
+                self._archive.fetch(step, self._local / str(step))
             except (FileNotFoundError, tarfile.TarError, EOFError) as error:
-                raise Damaged(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
+                raise self._damaged(step, f"cannot be read ({type(error).__name__})") from error
             self._manager.reload()
         try:
             return self._manager.restore(step, args=items)
         except Exception as error:  # a damaged file surfaces as one of at least six exception types
-            raise Damaged(f"checkpoint {step} cannot be read ({type(error).__name__})") from error
+            raise self._damaged(step, f"cannot be read ({type(error).__name__})") from error
 
-    def _delete(self, step: int) -> None:
-        if step in self._manager.all_steps():
-            self._manager.delete(step)
-        if self._archive:
-            self._archive.remove(step)
+    def _damaged(self, step: int, how: str) -> Damaged:
+        others = ", ".join(str(other) for other in self.steps() if other != step)
+        return Damaged(f"checkpoint {step} of {self.folder} {how}; other checkpoints: {others or 'none'}")
 
     def restore(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         """State and progress of one checkpoint, placed as `like` (shapes with shardings). Raises `Damaged`."""
         items = ocp.args.Composite(state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore())
-        restored, failure = None, None
+        restored, failure, progress = None, None, dict[str, Any]()
         try:
             restored = self._read(step, items)
+            progress = self._opened(step, restored)
         except Damaged as error:
             failure = error
         if found := [words for words in processes.of_each(failure and str(failure)) if words]:
             raise failure or Damaged(found[0])
         assert restored is not None
-        progress = dict(restored["progress"] or {})
         for key in ("weights_digest", "has_statistics"):
             progress.pop(key, None)
         if progress.pop("digest", None) != states.digest(restored["state"]):
-            raise Damaged(f"checkpoint {step} is damaged: its digest does not match its state")
+            raise self._damaged(step, "is damaged: its digest does not match its state")
+        self._best.step = _best(progress)
         return restored["state"], progress
+
+    def _opened(self, step: int, restored: Any) -> dict[str, Any]:
+        try:
+            return record.opened(restored["progress"] or {})
+        except ValueError as error:
+            raise self._damaged(step, f"is damaged: {error}") from error
 
     def weights(self, step: int) -> dict[str, PyTree]:
         """{"params", "batch_stats"} of one checkpoint as NumPy arrays: what was evaluated.
 
         The averaged weights where the run kept them, and batch statistics estimated anew where it did that. Raises
-        `UserError` where it is damaged.
+        `Damaged`.
         """
         progress = self._progress(step)
         # Devices that saved it and are not here do not matter to what is taken to this machine's memory.
@@ -205,10 +209,12 @@ class Checkpoints:
         try:
             restored = self._read(step, ocp.args.Composite(**items))
             found = jax.tree.map(np.asarray, _weights(restored["state"], restored.get("statistics")))
-        except (Damaged, KeyError, TypeError, ValueError) as error:  # another tree than a state's
-            raise UserError(f"checkpoint {step} cannot be read ({type(error.__cause__ or error).__name__})") from error
+        except Damaged:
+            raise
+        except (KeyError, TypeError, ValueError) as error:  # another tree than a state's
+            raise self._damaged(step, f"cannot be read ({type(error).__name__})") from error
         if progress.get("weights_digest") != states.digest(found):
-            raise UserError(f"checkpoint {step} is damaged: its digest does not match its weights")
+            raise self._damaged(step, "is damaged: its digest does not match its weights")
         return found
 
     def weights_digest(self, step: int) -> str:
@@ -219,19 +225,18 @@ class Checkpoints:
         return digest
 
     def _progress(self, step: int) -> dict[str, Any]:
-        try:
-            restored = self._read(step, ocp.args.Composite(progress=ocp.args.JsonRestore()))
-        except Damaged as error:
-            raise UserError(str(error)) from error
-        return dict(restored["progress"] or {})
+        return self._opened(step, self._read(step, ocp.args.Composite(progress=ocp.args.JsonRestore())))
 
-    def restore_latest(self, like: PyTree) -> tuple[PyTree, dict[str, Any]] | None:
-        """State and progress of the newest sound checkpoint, or None where there is none at all.
+    def restore_latest(
+        self, like: PyTree, complete: Callable[[int, Mapping[str, Any]], bool]
+    ) -> tuple[PyTree, dict[str, Any]] | None:
+        """State and progress of the newest sound checkpoint, or None where the run is to start anew.
 
-        Damaged ones after it are removed with a warning. Raises `RunFailed`, and removes nothing, where no checkpoint
-        can be read: the reason may lie elsewhere (a network folder, another version of the code).
+        `complete`: whether what lies beside a checkpoint (step, progress) is what it was saved with. Those after the
+        sound one are removed with a warning. Raises `RunFailed`, and removes nothing, where no checkpoint can be read:
+        the reason may lie elsewhere (a network folder, another version of the code).
         """
-        damaged: list[int] = []
+        damaged, unreadable = list[int](), True
         for step in reversed(self.steps()):
             try:
                 found = self.restore(step, like)
@@ -239,12 +244,34 @@ class Checkpoints:
                 _log.warning("%s; falling back to the one before it", damage)
                 damaged.append(step)
                 continue
-            for after in damaged:  # or saving them again would silently do nothing
-                self._delete(after)
-            return found
-        if damaged:
-            raise RunFailed(f"no checkpoint can be read (steps {damaged}); move the folder away to start anew")
+            if complete(step, found[1]):
+                self.remove(damaged)
+                return found
+            _log.warning("checkpoint %d of %s has lost records it was saved with; falling back", step, self.folder)
+            damaged.append(step)
+            unreadable = False
+        if damaged and unreadable:
+            raise RunFailed(f"no checkpoint can be read (steps {damaged}); move {self.folder} away to start anew")
+        self.remove(damaged)
         return None
+
+    def keep_until(self, step: int, complete: Callable[[int, Mapping[str, Any]], bool]) -> None:
+        """Remove checkpoints after `step`, those that cannot be read, and those that are not `complete`."""
+        for at in self.steps():
+            try:
+                kept = at <= step and complete(at, self._progress(at))
+            except UserError:
+                kept = False
+            if not kept:
+                self.remove([at])
+
+    def remove(self, steps: Sequence[int]) -> None:
+        """Remove checkpoints: saving again what is there would silently do nothing."""
+        for step in steps:
+            if step in self._manager.all_steps():
+                self._manager.delete(step)
+            if self._archive:
+                self._archive.remove(step)
 
     def find(self, which: str) -> int:
         """The step that `best`, `last` or a number means. Raises `UserError` naming the steps there are."""
@@ -254,9 +281,10 @@ class Checkpoints:
         if which == "last":
             return steps[-1]
         if which == "best":
-            with _readable(self._folder):
-                best = self._archive.best() if self._archive else self._manager.best_step()
-            return steps[-1] if best is None else best
+            best = _best(self._progress(steps[-1]))
+            if best is not None and best not in steps and self._keeps_best:
+                raise UserError(f"the best checkpoint ({best}) of {self.folder} is gone; the last is {steps[-1]}")
+            return best if best in steps else steps[-1]
         if which.isdecimal() and int(which) in steps:
             return int(which)
         raise UserError(f"unknown checkpoint {which!r}; expected best, last or one of {', '.join(map(str, steps))}")

@@ -15,7 +15,7 @@ from research import data, storage
 from research.data.stored import Split
 from research.errors import UserError
 from research.training import batch_statistics, parallel, programs, record, resolve, sharing, state, step
-from research.training.checkpoint import Checkpoints, Damaged
+from research.training.checkpoint import Checkpoints
 from research.training.resolve import Resolved
 
 PyTree = Any
@@ -176,16 +176,11 @@ def evaluate(workdir: epath.PathLike, *, checkpoint: str = "best", dataset: str 
     cfg = record.config_of(folder)
     record.check_workdir(folder)
     resolved = resolve.resolve(cfg)
-    layout, higher = resolved.layout, resolved.task.higher_is_better
-    with contextlib.closing(
-        Checkpoints(folder, cfg.checkpointing, higher_is_better=higher, read_only=True)
-    ) as checkpoints:
+    layout = resolved.layout
+    with contextlib.closing(Checkpoints(folder, cfg.checkpointing, read_only=True)) as checkpoints:
         at = checkpoints.find(checkpoint)
         pipeline = programs.pipeline_of(resolved)
-        try:
-            restored, _ = checkpoints.restore(at, programs.state_shapes(resolved, pipeline))
-        except Damaged as damage:
-            raise UserError(f"{damage}; expected another of {', '.join(map(str, checkpoints.steps()))}") from damage
+        restored, _ = checkpoints.restore(at, programs.state_shapes(resolved, pipeline))
     other = None
     if dataset is not None:
         pipeline_ = _other(resolved, dataset, pipeline)

@@ -16,9 +16,8 @@ from research.errors import RunFailed, UserError
 from research.scaling import complexity
 from research.sweeps.identity import run_identity
 from research.training import environment, lease, processes, record, state
-from research.training.checkpoint import FOLDER
 from research.training.display import Display
-from research.training.record import CONFIG, ENVIRONMENT, SUMMARY
+from research.training.record import CONFIG, ENVIRONMENT, METRICS, SUMMARY
 from research.training.resolve import Resolved
 from research.training.trackers import Run
 from research.training.tracking import Followed, Tracking
@@ -54,6 +53,7 @@ class Journal:
         self.lease: lease.Lease | None = None
         self.writer: record.MetricsWriter | None = None
         self.followed: Followed | None = None
+        self.is_begun = False  # by this process
         # What is not device state but must survive a restart; saved beside each checkpoint.
         self.progress: dict[str, Any] = {
             "train_seconds": 0.0,
@@ -61,6 +61,8 @@ class Journal:
             "best": None,
             "since_best": 0,  # evaluations
             "evaluated": {},
+            "records": 0,  # lines of metrics.jsonl
+            "group": group["id"] if group else None,
         }
 
     def claim(self, *, patient: bool = True) -> dict[str, Any] | None:
@@ -92,18 +94,24 @@ class Journal:
         raise UserError(f"workdir {str(self.workdir)!r} is not the folder of process 0; expected one that all share")
 
     def _claimed(self) -> dict[str, Any] | None:
-        summary = record.read_if_there(self.workdir / SUMMARY)
+        summary = record.read_summary(self.workdir)
         if summary is not None and summary["status"] == "finished":
             self.release()
             return summary
         storage.remove_partial(self.workdir)
-        begun = record.read_if_there(self.workdir / ENVIRONMENT)
-        if begun is not None and begun.get("group") != self.group:
-            # Begun alone or in another group, where it is another run in its last bits: it starts anew.
-            storage.remove_tree(self.workdir / FOLDER)
-        storage.write(self.workdir / CONFIG, configs.to_json(self.resolved.config))
         storage.remove(self.workdir / SUMMARY)  # of a run that was preempted or failed: it goes on now
+        storage.write(self.workdir / CONFIG, configs.to_json(self.resolved.config))
         return None
+
+    def complete(self, step: int, progress: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint after `step` steps is of this run, with all records that it had when it was saved.
+
+        Begun alone or in another group, it is another run in its last bits. Older code counted no records.
+        """
+        rows, wrong = record.sound_metrics(self.workdir / METRICS)
+        there = sum(row["step"] <= step for row in rows)
+        own = progress.get("group") == self.progress["group"]
+        return own and (there == progress["records"] if "records" in progress else not wrong)
 
     def open(self, start: int, display: Display) -> None:
         """Go on after `start` steps: records beyond them, of a run that died, are dropped."""
@@ -111,6 +119,7 @@ class Journal:
         if self.lease is None:
             return
         self.writer = record.MetricsWriter(self.workdir, start_step=start, check=self.lease.check)
+        self.progress["records"] = self.writer.count
         cfg, told = self.resolved.config, self.tracking
         name = told.run or self.workdir.name
         run = Run(run_identity(cfg).id, name, told.group, self.workdir, configs.to_dict(cfg), start)
@@ -146,6 +155,7 @@ class Journal:
     def _write(self, row: Mapping[str, Any]) -> None:
         if self.writer is not None and self.followed is not None:
             self.writer.write(row)
+            self.progress["records"] = self.writer.count
             self.followed.write(row)
 
     def _put(self, name: str, values: Mapping[str, Any]) -> None:
@@ -169,6 +179,7 @@ class Journal:
 
     def begun(self, normalisation: Mapping[str, Any], *, at_once: int = 1) -> None:
         """Write under which circumstances the run is made (`environment.describe`)."""
+        self.is_begun = True
         described = environment.describe(self.resolved, normalisation, at_once=at_once, group=self.group)
         self._put(ENVIRONMENT, described)
 
@@ -265,6 +276,10 @@ class Journal:
             **({f"best/{self.task.metric}": best["value"], "best/step": best["step"]} if best else {}),
             **({"group": self.group} if self.group else {}),
             **more,
+            record.VERIFIES: {
+                "config": record.checksum(configs.to_dict(self.resolved.config)),
+                "metrics": self.progress["records"],
+            },
         }
         self._put(SUMMARY, summary)
         if self.followed is not None:

@@ -8,7 +8,6 @@ anything, and writes no more. No clock of one machine is compared with that of a
 """
 
 import contextlib
-import json
 import os
 import platform
 import threading
@@ -93,7 +92,7 @@ class Watch:
             return "unsure", tokens[-1], "another process"
         text = content.decode(errors="replace")
         try:
-            holder = json.loads(text)
+            holder = record.from_text(text)
             who = f"process {holder['pid']} on {holder['host']}"
             if holder["released"]:
                 return "free", tokens[-1], who
@@ -140,7 +139,7 @@ def progress(folder: epath.PathLike) -> Progress:
     if not tokens:
         return Progress()
     try:
-        said = json.loads(storage.read(_file(epath.Path(folder), tokens[-1])) or b"")
+        said = record.from_text(storage.read(_file(epath.Path(folder), tokens[-1])) or b"")
         return Progress(tokens[-1], int(said["step"]), int(said["steps"]), float(said["rate"]))
     except (ValueError, KeyError, TypeError, RecursionError):  # going on, or damaged
         return Progress(tokens[-1])
@@ -254,7 +253,7 @@ def take(folder: epath.PathLike, *, patient: bool = True) -> Lease:
             "rate": 0.0,
             "released": False,
         }
-        if not storage.create(_file(watch.folder, token + 1), json.dumps(values)):
+        if not storage.create(_file(watch.folder, token + 1), record.to_text(values)):
             continue
         lease = Lease(watch.folder, token + 1, values)
         tokens = _tokens(watch.folder)

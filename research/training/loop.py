@@ -7,8 +7,6 @@ beyond it are dropped, and the rest is computed again to the same bits.
 """
 
 import contextlib
-import errno
-import tempfile
 import threading
 import time
 from collections import deque
@@ -26,13 +24,26 @@ from research.config import Config
 from research.errors import Preempted, RunFailed, UserError
 from research.scaling import complexity
 from research.sweeps import identity
-from research.training import lease, parallel, preemption, processes, programs, record, resolve, sharing, state, step
+from research.training import (
+    disk,
+    lease,
+    mending,
+    parallel,
+    preemption,
+    processes,
+    programs,
+    record,
+    resolve,
+    sharing,
+    state,
+    step,
+)
 from research.training.checkpoint import Checkpoints
 from research.training.display import Display
 from research.training.evaluation import Evaluation
 from research.training.journal import Ended, Journal
 from research.training.probing import Probing
-from research.training.record import CONFIG, SUMMARY
+from research.training.record import CONFIG
 from research.training.resolve import Resolved, build_model
 from research.training.tracking import Tracking
 
@@ -43,24 +54,20 @@ IN_FLIGHT = 2  # steps dispatched ahead of the one being waited for: keeps the d
 def check_folder(cfg: Config, workdir: epath.PathLike) -> dict[str, Any] | None:
     """The summary of `workdir` if this very run is finished there, else None.
 
-    Raises `UserError` when the folder holds a run of another config, naming the keys that differ.
+    A damaged record makes it unfinished (`mending`). Raises `UserError` when the folder holds a run of another config,
+    naming the keys that differ.
     """
     folder = record.check_workdir(workdir)
-    begun, summary = record.read_if_there(folder / CONFIG), record.read_if_there(folder / SUMMARY)
-    if begun is not None:
-        there = configs.from_dict(begun)
-        different = configs.differences(there, cfg)
+    mending.mend_own(folder, cfg)
+    summary = record.read_summary(folder)
+    if storage.read(folder / CONFIG) is not None:
+        different = configs.differences(mending.there(folder), cfg)
         if different:
             shown = ", ".join(f"{key} ({old} there, {new} now)" for key, (old, new) in different.items())
             raise UserError(f"workdir {str(workdir)!r} holds a run of another config: {shown}; expected a new folder")
     elif summary is not None:
         raise UserError(f"workdir {str(workdir)!r} holds a summary without a config; expected a new folder")
-    if summary is not None:
-        if summary.get("status") not in record.STATUSES:
-            raise UserError(f"{folder / SUMMARY} is damaged: it has no status; remove it to continue the run")
-        if summary["status"] == "finished":
-            return summary
-    return None
+    return summary if summary is not None and summary["status"] == "finished" else None
 
 
 def train(
@@ -150,7 +157,6 @@ class _Run:
             self.checkpoints = Checkpoints(
                 self.workdir,
                 self.cfg.checkpointing,
-                higher_is_better=self.resolved.task.higher_is_better,
                 alone=self.at_once == 1,
                 check=self.journal.check_lease,
             )
@@ -173,8 +179,8 @@ class _Run:
                 self._fail(str(error))
                 raise RunFailed(str(error)) from error
             except Exception as error:
-                if disk_is_full(error):
-                    raise self._disk_failure() from error
+                if disk.trouble(error):
+                    raise self._disk_failure(error) from error
                 if processes.count() > 1 and isinstance(error, jax.errors.JaxRuntimeError):
                     raise self._left_alone(error) from error
                 raise
@@ -186,6 +192,13 @@ class _Run:
         self._fail(str(failure))
         return failure
 
+    def _disk_failure(self, error: Exception) -> RunFailed:
+        """What to say of a full disk; the summary says it too, if it still fits."""
+        failure = disk.failure(error, self.workdir, self.checkpoints)
+        with contextlib.suppress(OSError):
+            self._fail(str(failure))
+        return failure
+
     def _fail(self, reason: str, **details: Any) -> None:
         """Write the summary of a run that failed; of several processes the others may not take part in it."""
         if processes.count() > 1:
@@ -193,26 +206,20 @@ class _Run:
         else:
             self._summary("failed", reason=reason, **details)
 
-    def _disk_failure(self) -> RunFailed:
-        """What to say of a full disk; the summary says it too, if it still fits."""
-        failure = disk_failure(self.workdir, self.checkpoints)
-        with contextlib.suppress(OSError):
-            self._fail(str(failure))
-        return failure
-
     def _close(self) -> None:
         """Close the checkpoints; what of them cannot be written any more has been reported before."""
         try:
             self.checkpoints.close()
         except Exception as error:
-            if not disk_is_full(error):
+            if not disk.trouble(error):
                 raise
 
     def _initial_state(self) -> state.TrainState:
         """A new state, or the newest sound checkpoint's."""
         if self.checkpoints.steps():
             try:
-                restored = self.checkpoints.restore_latest(programs.state_shapes(self.resolved, self.pipeline))
+                like = programs.state_shapes(self.resolved, self.pipeline)
+                restored = self.checkpoints.restore_latest(like, self.journal.complete)
             except RunFailed as failure:
                 self.journal.refused(str(failure))
                 raise
@@ -238,6 +245,8 @@ class _Run:
     def _loop(self) -> dict[str, Any]:
         with contextlib.closing(self.pipeline.train(self.start)) as feeds:
             self._steps(self.layout.ahead(feeds))
+        if not self.journal.is_begun:  # no step was left to take
+            self.journal.begun(self.pipeline.resident, at_once=self.at_once)
         self.journal.tick()
         self.checkpoints.wait()
         early = self.journal.is_stale() and int(self.state.step) < self.resolved.steps
@@ -275,12 +284,13 @@ class _Run:
                 logged, idle = (done, time.perf_counter()), 0.0
             paused = time.perf_counter()
             with self._reading(done, measured, save=False):  # a checkpoint here would be one without its evaluation
-                metric = journal.evaluated(done, self.evaluation(self.state)) if eval_due else None
+                if eval_due:
+                    journal.evaluated(done, self.evaluation(self.state))
             if probe_due or journal.is_stale():
                 self._probe(done)
             if save_due or journal.is_best(done) or journal.is_stale():
                 statistics = self.evaluation.statistics if eval_due else None
-                self._save(done, metric=metric, statistics=statistics)
+                self._save(done, statistics=statistics)
             idle += time.perf_counter() - paused
             if stop and done < resolved.steps:
                 self._preempt(done)
@@ -337,22 +347,3 @@ class _Run:
 def zeros_like(tree: PyTree) -> PyTree:
     """Zeros on the host in the shapes of `tree`."""
     return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)
-
-
-def disk_failure(folder: epath.Path, checkpoints: Checkpoints) -> RunFailed:
-    """What to say of a full disk."""
-    sound = checkpoints.steps()
-    last = f"step {sound[-1]}" if sound else "none"
-    full = tempfile.gettempdir() if storage.is_remote(folder) else folder  # where checkpoints are before they go up
-    return RunFailed(f"no space left for {full}; last checkpoint: {last}; the same command continues")
-
-
-def disk_is_full(error: BaseException) -> bool:
-    """Whether an error, or what led to it, is a disk without space: libraries wrap it in types of their own."""
-    while True:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
-            return True
-        before = error.__cause__ or error.__context__
-        if before is None:
-            return False
-        error = before

@@ -9,7 +9,7 @@ what is left of an interrupted group is trained by the whole of it, to the same 
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,8 @@ from etils import epath
 from research import data
 from research.config import Config
 from research.errors import Preempted, RunFailed
-from research.training import lease, loop, parallel, preemption, programs, record, resolve, sharing, state, step
-from research.training.checkpoint import Checkpoints
+from research.training import disk, lease, loop, parallel, preemption, programs, record, resolve, sharing, state, step
+from research.training.checkpoint import FOLDER, Checkpoints
 from research.training.display import Display
 from research.training.evaluation import Evaluation
 from research.training.journal import Ended, Journal
@@ -96,7 +96,6 @@ class _Population:
         self.ended: dict[int, dict[str, Any]] = {}  # of those that another process has finished
         self.is_over = False
         self.kept: dict[int, Checkpoints] = {}  # of members, once they have one
-        self.metrics: dict[int, float] = {}  # of the last evaluation, by index
 
     def run(self) -> list[dict[str, Any]]:
         """Prepare, loop, and write the summaries whatever the end."""
@@ -111,6 +110,7 @@ class _Population:
             open_.callback(self._close)
             self.state = self._initial_state()
             self.start = int(np.asarray(self.state.step)[0])
+            self._take_back()
             display = Display(self.lead.steps, self.start, enabled=self.show)
             for index in self.active:
                 shown = display if index == self.active[0] else Display(self.lead.steps, enabled=False)
@@ -121,9 +121,9 @@ class _Population:
                     self._compile()
                     return self._loop()
             except Exception as error:
-                if not loop.disk_is_full(error):
+                if not disk.trouble(error):
                     raise
-                failure = loop.disk_failure(self.folder, self.checkpoints)
+                failure = disk.failure(error, self.folder, self.checkpoints)
                 with contextlib.suppress(OSError):
                     self._summaries("failed", reason=str(failure))
                 raise failure from error
@@ -146,8 +146,7 @@ class _Population:
             self.lease.release()
 
     def _checkpoints(self, folder: epath.PathLike, check: Callable[[], None]) -> Checkpoints:
-        higher, cfg = self.lead.task.higher_is_better, self.lead.config.checkpointing
-        return Checkpoints(folder, cfg, higher_is_better=higher, alone=False, check=check)
+        return Checkpoints(folder, self.lead.config.checkpointing, alone=False, check=check)
 
     def _close(self) -> None:
         for checkpoints in (self.checkpoints, *self.kept.values()):
@@ -161,18 +160,33 @@ class _Population:
         if self.checkpoints.steps():
             one = programs.state_shapes(self.lead, self.pipelines[0])
             like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), one)
-            restored = self.checkpoints.restore_latest(self.layout.placed(like))
+            restored = self.checkpoints.restore_latest(self.layout.placed(like), self._complete)
         if restored is None:
             pairs = zip(self.resolved, self.pipelines, strict=True)
             return self.layout.place(programs.stacked([programs.new_state(*pair) for pair in pairs]))
         current, progress = restored
         for journal, of_member in zip(self.journals, progress["members"], strict=True):
             journal.progress = of_member
-        self.metrics = {int(index): metric for index, metric in progress["metrics"].items()}
         for index, summary in progress["failed"].items():
             if int(index) in self.active:
                 self._leave(int(index), summary)
         return current
+
+    def _complete(self, step: int, progress: Mapping[str, Any]) -> bool:
+        """Whether all members have the records with which a checkpoint of the group was saved."""
+        return all(
+            self.journals[index].complete(step, progress["members"][index])
+            for index in self.active
+            if str(index) not in progress["failed"]
+        )
+
+    def _take_back(self) -> None:
+        """Remove what members have kept beyond the start, which they come to again, or of another run."""
+        for index in self.active:
+            folder = epath.Path(self.members[index].workdir)
+            if (folder / FOLDER).exists():
+                self.kept[index] = self._checkpoints(folder, self.journals[index].check_lease)
+                self.kept[index].keep_until(self.start, self.journals[index].complete)
 
     def _compile(self) -> None:
         began = time.perf_counter()
@@ -198,8 +212,11 @@ class _Population:
             journal.start_clock()
         with contextlib.ExitStack() as open_:
             self._steps(self._feeds(open_))
+        for index in self.active:
+            if not self.journals[index].is_begun:  # no step was left to take
+                self.journals[index].begun(self.pipelines[index].resident)
         if self.active:  # a member that has its last checkpoint in its own folder needs the group no more
-            self._keep(self.active, self.lead.steps, self.metrics)
+            self._keep(self.active, self.lead.steps)
         for checkpoints in (self.checkpoints, *self.kept.values()):
             checkpoints.wait()
         return self._summaries("finished")
@@ -254,18 +271,17 @@ class _Population:
     def _evaluate(self, done: int) -> None:
         """Evaluate and record; a member that is better than before is kept in its own folder, as a run alone would."""
         values, better = self.evaluation.of_each(self.state), []
-        self.metrics = {}
         for index in list(self.active):
             journal = self.journals[index]
             try:
-                self.metrics[index] = journal.evaluated(done, values[index])
+                journal.evaluated(done, values[index])
             except RunFailed as failure:
                 self._fail(index, failure)
             else:
                 better += [index] if journal.is_best(done) else []
-        self._keep(better, done, self.metrics)
+        self._keep(better, done)
 
-    def _keep(self, indices: Sequence[int], done: int, metrics: dict[int, float]) -> None:
+    def _keep(self, indices: Sequence[int], done: int) -> None:
         """Save members in their own folders, as runs alone: what `eval`, `predict` and `export` read."""
         if not indices:
             return
@@ -276,7 +292,7 @@ class _Population:
                 self.kept[index] = self._checkpoints(self.members[index].workdir, journal.check_lease)
             journal.tick()
             journal.commit()
-            self.kept[index].save(done, member_of(current, index), journal.progress, metric=metrics.get(index))
+            self.kept[index].save(done, member_of(current, index), journal.progress)
 
     def _save(self, done: int) -> None:
         """Checkpoint the group."""
@@ -287,7 +303,6 @@ class _Population:
         progress = {
             "members": [journal.progress for journal in self.journals],
             "failed": self.failed,
-            "metrics": {str(index): metric for index, metric in self.metrics.items()},
         }
         self.lease.check()
         self.checkpoints.save(done, self.state, progress)

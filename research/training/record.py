@@ -1,8 +1,9 @@
 """What a run leaves in its folder, written and read: config, environment, metrics, summary.
 
-Every file appears whole (`storage`). `metrics.jsonl` grows by one checksummed line at a time, and a torn last line (the
-machine died while writing it) is dropped by the reader; on an object store it is written anew, but not for each line.
-Reports read only these.
+Every file appears whole (`storage`). `metrics.jsonl` grows by one line at a time, and a torn last line (the machine
+died while writing it) is dropped by the reader; on an object store it is written anew, but not for each line. Every
+record carries a checksum, which whoever reads it verifies and takes off; records of older code have none. The config's,
+and how many records of metrics there are, stand in the summary. Reports read only these.
 """
 
 import itertools
@@ -27,11 +28,22 @@ _log = logging.getLogger(__name__)
 
 STATUSES = ("finished", "failed", "preempted")
 CONFIG, ENVIRONMENT, METRICS, SUMMARY = "config.json", "environment.json", "metrics.jsonl", "summary.json"
+CHECKSUM = "checksum"
+VERIFIES = "verifies"  # in a summary: what it says of the other records
+REMEDY = "launch its run again, which mends it"
 EVERY = 10.0  # seconds at least between two times that the records of a run on an object store are written
 SHARE = 50  # and so many times as long as the last time took, so that a long run is not held up by its own length
 
 # What a run says of its images, so that they can be prepared without the data set.
 IMAGES = ("shape", "crop_fraction", "interpolation", "mean", "std", "class_names", "multi_label")
+
+
+class Damaged(UserError):
+    """A record (`path`) exists, but not as it was written. `remedy`: what to do."""
+
+    def __init__(self, path: epath.PathLike, why: object, remedy: str = REMEDY) -> None:
+        super().__init__(f"{path} is damaged: {why}; {remedy}")
+        self.path = epath.Path(path)
 
 
 @dataclass(frozen=True)
@@ -61,43 +73,63 @@ def check_workdir(workdir: epath.PathLike) -> epath.Path:
     return folder
 
 
-def write_json(path: epath.PathLike, values: Any) -> None:
-    """Write JSON atomically; numbers that are not finite become null, as JSON has no word for them."""
-    storage.write(path, json.dumps(finite(values), indent=2, allow_nan=False) + "\n")
+def write_json(path: epath.PathLike, values: Mapping[str, Any]) -> None:
+    """Write JSON atomically, with its checksum; numbers that are not finite become null: JSON has no word for them."""
+    storage.write(path, to_text(values))
 
 
-def read_json(path: epath.PathLike) -> dict[str, Any]:
-    """Read a JSON record. Raises `UserError` when it is missing or is not JSON of an object."""
-    values = read_if_there(path)
+def to_text(values: Mapping[str, Any]) -> str:
+    """What `write_json` writes."""
+    return json.dumps(sealed(finite(values)), indent=2, allow_nan=False) + "\n"
+
+
+def from_text(text: str | bytes) -> dict[str, Any]:
+    """Values of what `write_json` wrote, without the checksum. Raises `ValueError`: no such JSON, another checksum."""
+    try:
+        values = json.loads(text)
+    except RecursionError as error:  # lists in lists without end
+        raise ValueError(str(error)) from error
+    if not isinstance(values, dict):
+        raise ValueError("expected an object")
+    return opened(values)
+
+
+def read_json(path: epath.PathLike, *, remedy: str = REMEDY) -> dict[str, Any]:
+    """Read a JSON record. Raises `UserError` when it is missing, `Damaged` when it is not what was written."""
+    values = read_if_there(path, remedy=remedy)
     if values is None:
         raise UserError(f"{path} does not exist; expected a record of a run")
     return values
 
 
-def read_if_there(path: epath.PathLike) -> dict[str, Any] | None:
+def read_if_there(path: epath.PathLike, *, remedy: str = REMEDY) -> dict[str, Any] | None:
     """Read a JSON record with the fewest questions to the file system; None: no file.
 
-    Raises `UserError` when it is damaged.
+    Raises `Damaged`, and `UserError` where it cannot be read.
     """
     try:
         content = storage.read(path)
-        values = None if content is None else json.loads(content)
+        return None if content is None else from_text(content)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {paths.reason(error)}; expected a record of a run") from error
-    except (ValueError, RecursionError) as error:  # not JSON, not even text, or lists in lists without end
-        raise UserError(f"{path} is damaged: {error}") from error
-    if content is None:
-        return None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged: expected an object")
-    return values
+    except ValueError as error:  # not JSON, or not even text
+        raise Damaged(path, error, remedy) from error
+
+
+def read_summary(folder: epath.PathLike) -> dict[str, Any] | None:
+    """The summary of a run folder; None while the run is going. Raises `Damaged`."""
+    path = epath.Path(folder) / SUMMARY
+    summary = read_if_there(path)
+    if summary is not None and summary.get("status") not in STATUSES:
+        raise Damaged(path, "it has no status")
+    return summary
 
 
 def config_of(folder: epath.PathLike) -> Config:
     """The config of a run's folder. Raises `UserError`; also where it names a Python file that lies in the folder."""
     file = epath.Path(folder) / CONFIG
     try:
-        config = configs.from_dict(read_json(file))
+        config = configs.from_dict(read_config(folder))
     except UserError as error:
         raise UserError(str(error) if str(file) in str(error) else f"{file} is damaged: {error}") from error
     if not storage.is_remote(folder):
@@ -155,25 +187,44 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _checksum(values: Mapping[str, Any]) -> str:
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return f"{zlib.crc32(text.encode()):08x}"
+def checksum(values: Mapping[str, Any]) -> str:
+    """CRC-32 (hex) of the sorted, compact JSON of values."""
+    return f"{zlib.crc32(json.dumps(values, sort_keys=True, separators=(',', ':')).encode()):08x}"
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON values with their checksum."""
+    return {**values, CHECKSUM: checksum(values)}
+
+
+def opened(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON values whose checksum has been verified, without it; those of older code that have none, as they are.
+
+    Raises `ValueError` where it is another's.
+    """
+    *held, last = values.items() or [("", None)]
+    rest = {key: value for key, value in values.items() if key != CHECKSUM}
+    if CHECKSUM in values:
+        if values[CHECKSUM] != checksum(rest):
+            raise ValueError("its checksum does not match")
+    elif last[1] == checksum(dict(held)):  # damage to the word itself must not make it a record of older code
+        raise ValueError("its checksum has another name")
+    return rest
 
 
 def metrics_line(values: Mapping[str, Any]) -> str:
-    """One line of `metrics.jsonl`: the record with its checksum (CRC-32 of the sorted, compact JSON of the rest)."""
-    record = finite(values)
-    return json.dumps({**record, "checksum": _checksum(record)}, allow_nan=False) + "\n"
+    """One line of `metrics.jsonl`: the record with its checksum."""
+    return json.dumps(sealed(finite(values)), allow_nan=False) + "\n"
 
 
-def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
-    """The verified records of a `metrics.jsonl`, without their checksums; [] when there is no file.
+def sound_metrics(path: epath.PathLike) -> tuple[list[dict[str, Any]], str]:
+    """The verified records of a `metrics.jsonl` before the first damaged line, and what is wrong there ("": nothing).
 
-    A torn last line is dropped. Raises `UserError` when any other line is damaged, naming it.
+    Without their checksums; [] when there is no file. A torn last line is dropped.
     """
     content = storage.read(path)
     if content is None:
-        return []
+        return [], ""
     lines = content.decode(errors="replace").split("\n")
     records: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
@@ -183,31 +234,55 @@ def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
         if record is not None:
             records.append(record)
         elif number < len(lines):  # only what follows the last newline can be a torn write
-            raise UserError(f"{path} line {number} is damaged: its checksum does not match")
+            return records, f"the checksum of line {number} does not match"
+    return records, ""
+
+
+def read_metrics(path: epath.PathLike) -> list[dict[str, Any]]:
+    """The verified records of a `metrics.jsonl`, without their checksums; [] when there is no file.
+
+    A torn last line is dropped. Raises `Damaged` when any other line is damaged, naming it.
+    """
+    records, wrong = sound_metrics(path)
+    if wrong:
+        raise Damaged(path, wrong)
     return records
 
 
 def _verified(line: str) -> dict[str, Any] | None:
     try:
         record = json.loads(line)
-        if not isinstance(record, dict) or "checksum" not in record:
-            return None
-        checksum = record.pop("checksum")
-        return record if _checksum(record) == checksum else None
-    except (ValueError, RecursionError):  # no JSON, a number that is none, lists in lists without end
+        return opened(record) if isinstance(record, dict) and CHECKSUM in record else None
+    except (ValueError, RecursionError):  # no JSON, lists in lists without end
         return None
 
 
+def read_config(folder: epath.PathLike) -> dict[str, Any]:
+    """The JSON values of a run's config. Raises `UserError` when there is none, `Damaged`."""
+    return _config(epath.Path(folder), read_summary(folder))
+
+
+def _config(folder: epath.Path, summary: Mapping[str, Any] | None) -> dict[str, Any]:
+    config = read_json(folder / CONFIG)
+    known = (summary or {}).get(VERIFIES, {}).get("config")
+    if not isinstance(config, dict) or (known is not None and known != checksum(config)):
+        raise Damaged(folder / CONFIG, "it is not what the run's summary says")
+    return config
+
+
 def read_run(path: epath.PathLike) -> Run:
-    """All records of a run folder. Raises `UserError` when it has no `config.json` or a record is damaged."""
+    """All records of a run folder. Raises `UserError` when it has no `config.json`, `Damaged`."""
     folder = epath.Path(path)
-    return Run(
-        path=str(folder),
-        config=read_json(folder / CONFIG),
-        environment=read_if_there(folder / ENVIRONMENT) or {},
-        metrics=read_metrics(folder / METRICS),
-        summary=read_if_there(folder / SUMMARY),
-    )
+    summary = read_summary(folder)  # first: the others are whole once it is there
+    config, metrics = _config(folder, summary), read_metrics(folder / METRICS)
+    environment = read_if_there(folder / ENVIRONMENT)
+    verifies = (summary or {}).pop(VERIFIES, {})
+    if summary is not None and summary["status"] == "finished" and verifies:
+        if environment is None:
+            raise Damaged(folder / ENVIRONMENT, "it is gone")
+        if len(metrics) != verifies["metrics"]:
+            raise Damaged(folder / METRICS, f"{len(metrics)} records of {verifies['metrics']}")
+    return Run(str(folder), config, environment or {}, metrics, summary)
 
 
 class MetricsWriter:
@@ -220,7 +295,9 @@ class MetricsWriter:
     def __init__(self, folder: epath.PathLike, *, start_step: int, check: Callable[[], None] = lambda: None) -> None:
         self._path, self._check = epath.Path(folder) / METRICS, check
         self._remote = storage.is_remote(folder)
-        kept = [record for record in read_metrics(self._path) if record["step"] <= start_step] if start_step else []
+        before, _ = sound_metrics(self._path)
+        kept = [record for record in before if record["step"] <= start_step] if start_step else []
+        self.count = len(kept)  # records that are there
         self._lines = [metrics_line(record) for record in kept]
         self._write()
 
@@ -235,6 +312,7 @@ class MetricsWriter:
             self._check()
             with self._path.open("a") as file:
                 file.write(metrics_line(record))
+        self.count += 1
 
     def flush(self) -> None:
         """Have all records in the file: before anything is committed that counts on them."""

@@ -78,8 +78,7 @@ def load(workdir: epath.PathLike, *, checkpoint: str = "best") -> Trained:
     folder = storage.reach(workdir)
     cfg = record.config_of(folder)
     network, images = record.described(folder)
-    higher = network["higher_is_better"]
-    with closing(Checkpoints(folder, cfg.checkpointing, higher_is_better=higher, read_only=True)) as checkpoints:
+    with closing(Checkpoints(folder, cfg.checkpointing, read_only=True)) as checkpoints:
         at = checkpoints.find(checkpoint)
         variables = checkpoints.weights(at)
     model = models.create(cfg.model.name, **network["fields"], **resolve.compute_type(cfg))

@@ -80,8 +80,7 @@ def _of_run(variant: str, folder: Path) -> pretrained.Weights:
 
 
 def _checkpoints(cfg: Config, folder: Path) -> Checkpoints:
-    higher = record.described(folder)[0]["higher_is_better"]
-    return Checkpoints(folder, cfg.checkpointing, higher_is_better=higher, read_only=True)
+    return Checkpoints(folder, cfg.checkpointing, read_only=True)
 
 
 def weights_digest(cfg: Config) -> str | None:

@@ -1,6 +1,5 @@
 """The engine and the local executor, on real runs of a network small enough to compile at once."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from research.sweeps.jobs import Job, Outcome, Resources
 from research.sweeps.plan import Planned
 from research.sweeps.results import Result
 from research.sweeps.study import Study
-from research.training import loop
+from research.training import loop, record
 
 NETWORK = """
 import flax.linen as nn
@@ -181,8 +180,8 @@ def test_results_of_accepted_code_stand_in_and_are_marked(base: Config, tmp_path
     wanted = identity.run_identity(run.config)
     older = identity.identity(wanted.config_digest, "0ld" * 20, wanted.data_fingerprint)
     folder = (workdir / "runs" / wanted.id).rename(workdir / "runs" / older.id)
-    environment = json.loads((folder / "environment.json").read_text()) | {"code_digest": older.code_digest}
-    (folder / "environment.json").write_text(json.dumps(environment))
+    environment = record.read_json(folder / "environment.json") | {"code_digest": older.code_digest}
+    record.write_json(folder / "environment.json", environment)
 
     assert study.launch(made(run), workdir, accept_code=["0ld0ld0ld"], say=lambda line: None) == []
     (listed_run,) = store.read_studies(workdir)[0]["runs"]

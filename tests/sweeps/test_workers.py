@@ -125,6 +125,23 @@ def test_whatever_ends_the_sweep_nothing_is_left_running_and_it_goes_on(base: Co
     assert [r["status"] for r in watching.rows(work)] == ["finished"] * 6
 
 
+def test_a_worker_that_is_told_to_stop_is_replaced_and_the_sweep_goes_on(base: Config, tmp_path: Path) -> None:
+    cfg = replace(base, **{"budget.log_every": "2 steps"})
+    work = tmp_path / "work"
+    sweep = start(work, cfg, slow=0.1)
+    wait_for_step(sweep, work, 6)
+    os.kill(workers_of(work)[0], signal.SIGTERM)
+    out, errors = sweep.communicate(timeout=200)
+    assert sweep.returncode == 0, errors
+    assert "Traceback" not in errors
+    (again,) = [line for line in out.splitlines() if "trying again" in line]
+    assert "it was told to stop (preempted at step" in again
+    assert again.endswith("trying again (1 of 2)")
+    assert "6 run, 0 failed" in out
+    assert [row["status"] for row in watching.rows(work)] == ["finished"] * 6
+    assert len(digests(work)) == 6
+
+
 def test_each_worker_has_its_own_part_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 3, 5, 7, 9})
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")

@@ -9,7 +9,7 @@ import pytest
 from research import data
 from research.config import Config, replace
 from research.errors import RunFailed
-from research.training import checkpoint, evaluate, loop, parallel, programs, record, resolve, train
+from research.training import checkpoint, disk, evaluate, parallel, programs, record, resolve, train
 from tests.data.conftest import write_folder
 
 CONFIG = replace(
@@ -100,7 +100,7 @@ def test_the_gradient_norm_that_is_recorded_is_the_steps(tmp_path):
     train(cfg, tmp_path, display=False)
     resolved = resolve.resolve(cfg)
     shapes = programs.state_shapes(resolved, data.pipeline(cfg.data, seed=0))
-    found = checkpoint.Checkpoints(tmp_path, cfg.checkpointing, higher_is_better=True, read_only=True)
+    found = checkpoint.Checkpoints(tmp_path, cfg.checkpointing, read_only=True)
     one, two = (parallel.host(found.restore(step, shapes)[0].params) for step in (1, 2))
     moved = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(*map(jax.tree.leaves, (one, two)), strict=True)))
     rows = record.read_metrics(tmp_path / "metrics.jsonl")
@@ -192,5 +192,5 @@ def test_a_full_disk_is_known_through_what_libraries_make_of_it(error):
 
     with pytest.raises(RuntimeError) as caught:
         save()
-    assert loop.disk_is_full(caught.value)
-    assert not loop.disk_is_full(OSError(2, "No such file"))
+    assert disk.trouble(caught.value) == "no space left"
+    assert not disk.trouble(OSError(2, "No such file"))

@@ -62,7 +62,7 @@ def group(tmp_path_factory):
 
 
 def final_weights(folder, cfg):
-    found = checkpoint.Checkpoints(folder, cfg.checkpointing, higher_is_better=True, read_only=True)
+    found = checkpoint.Checkpoints(folder, cfg.checkpointing, read_only=True)
     return found.weights(found.find("last"))
 
 

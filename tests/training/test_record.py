@@ -40,7 +40,8 @@ def test_a_damaged_line_inside_is_named(tmp_path):
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):
     record.write_json(tmp_path / "a.json", {"loss": float("nan"), "list": [float("inf"), 1.0]})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"loss": None, "list": [None, 1.0]}
+    assert record.read_json(tmp_path / "a.json") == {"loss": None, "list": [None, 1.0]}
+    assert json.loads((tmp_path / "a.json").read_text()).keys() == {"loss", "list", "checksum"}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]  # nothing half-written is left beside it
 
 
@@ -116,3 +117,35 @@ def test_a_number_that_is_none_in_a_line_of_metrics_is_damage(tmp_path):
     (tmp_path / "m.jsonl").write_text('{"step": NaN, "checksum": "00000000"}\n' + record.metrics_line({"step": 1}))
     with pytest.raises(UserError, match="line 1"):
         record.read_metrics(tmp_path / "m.jsonl")
+
+
+@given(values, st.randoms(use_true_random=False))
+def test_one_flipped_bit_is_seen_or_changes_nothing(tmp_path_factory, row, chance):
+    """In any byte: also in the word `checksum` itself, and in white space, which means nothing."""
+    path = tmp_path_factory.mktemp("records") / "a.json"
+    record.write_json(path, row)
+    content = bytearray(path.read_bytes())
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    path.write_bytes(bytes(content))
+    try:
+        read = record.read_json(path)
+    except record.Damaged:
+        return
+    assert read == row
+
+
+@given(values, st.integers(0, 10_000))
+def test_a_cut_record_is_seen(tmp_path_factory, row, cut):
+    path = tmp_path_factory.mktemp("records") / "a.json"
+    record.write_json(path, row)
+    content = path.read_bytes()
+    path.write_bytes(content[: cut % (len(content) - 1)])
+    with pytest.raises(record.Damaged, match="launch its run again"):
+        record.read_json(path)
+
+
+def test_records_of_older_code_have_no_checksum_and_are_read(tmp_path):
+    (tmp_path / "a.json").write_text('{"status": "finished", "eval/top1": 0.5}')
+    assert record.read_json(tmp_path / "a.json") == {"status": "finished", "eval/top1": 0.5}
+    (tmp_path / "b.json").write_text("{}")
+    assert record.read_json(tmp_path / "b.json") == {}

@@ -27,7 +27,7 @@ BASE = Config(
 def weights(folder):
     """Path -> array of the last checkpoint's parameters and batch statistics."""
     cfg = configs.from_json((folder / "config.json").read_text())
-    checkpoints = Checkpoints(folder, cfg.checkpointing, higher_is_better=True, read_only=True)
+    checkpoints = Checkpoints(folder, cfg.checkpointing, read_only=True)
     found = checkpoints.weights(checkpoints.find("last"))
     return {f"{kind}/{path}": x for kind, tree in found.items() for path, x in paths(tree).items()}
 
