@@ -22,6 +22,7 @@ from etils import epath
 
 from research import storage
 from research.errors import RunFailed, UserError
+from research.training import record
 
 FOLDER = ".lease"
 BEAT = 10.0  # seconds between two signs of life
@@ -173,7 +174,7 @@ class Lease:
     def beat(self) -> None:
         """Write a sign of life."""
         self._values["beat"] += 1
-        storage.write(_file(self.folder, self.token), json.dumps(self._values))
+        record.write_json(_file(self.folder, self.token), self._values)
 
     def release(self) -> None:
         """Let the next one in; nothing where the folder is gone, or another's."""
