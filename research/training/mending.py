@@ -13,7 +13,7 @@ from research import storage
 from research.config import Config
 from research.errors import UserError
 from research.training import lease, record
-from research.training.record import CONFIG, SUMMARY
+from research.training.record import CONFIG, METRICS, SUMMARY
 
 _log = logging.getLogger(__name__)
 REMEDY = "put it right, or train into another folder"
@@ -36,6 +36,9 @@ def mend(folder: epath.PathLike, cfg: Config | None = None) -> None:
         if wrong is not None:
             _log.warning("%s", str(wrong).replace(record.REMEDY, "its run is trained again from where all is sound"))
             storage.remove(place / SUMMARY)
+            rows, damage = record.sound_metrics(place / METRICS)
+            if damage:
+                storage.write(place / METRICS, "".join(map(record.metrics_line, rows)))
             if _of_config(wrong, place):
                 storage.remove(place / CONFIG)
     finally:

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from research import training
 from research.config import Config
 from research.errors import UserError
 from research.sweeps import results, store, study
-from research.training import record
+from research.training import loop, record
 from tests.sweeps.test_study import base, made, planned  # noqa: F401
 
 RATES = {"a": 0.1, "b": 0.05, "c": 0.01, "d": 0.2}
@@ -138,7 +137,7 @@ def test_a_disk_that_takes_nothing_is_said_in_one_line(
         raise OSError(errno.EROFS, "Read-only file system")
 
     with monkeypatch.context() as patched:
-        patched.setattr(training, "train", broken)
+        patched.setattr(loop, "train", broken)
         (outcome,) = study.launch(made(planned(base, "a", 0.1)), tmp_path / "work", say=lambda line: None)
     assert outcome.status == "failed"
     assert outcome.reason.startswith("read-only file system: ")
