@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -74,6 +75,8 @@ def refuse_inside(folder: str | os.PathLike[str], names: Iterable[str], said: st
     A folder of runs may be somebody else's. What it names is imported only where it is the user's own, elsewhere.
     """
     whole = Path(folder).expanduser().resolve()
+    if whole.parent.name == "runs" and re.fullmatch("[0-9a-f]{16}", whole.name):  # one of a sweep, which came with it
+        whole = whole.parent.parent
     for name in names:
         if is_path(name):
             file = paths.expanded(name.partition(":")[0])

@@ -112,6 +112,18 @@ def test_a_folder_of_records_names_no_code_inside_of_itself(tmp_path):
         catalogue.refuse_inside(tmp_path / "runs" / "link", [f"{inside}:Net"], "config.json")
 
 
+def test_a_run_of_a_sweep_names_no_code_inside_of_the_sweep(tmp_path):
+    run, own = tmp_path / "sweep" / "runs" / ("0" * 16), tmp_path / "sweep" / "own.py"
+    run.mkdir(parents=True)
+    own.write_text("x = 1\n")
+    with pytest.raises(UserError, match="which is not run"):
+        catalogue.refuse_inside(run, [f"{own}:Net"], "config.json")
+    mine = tmp_path / "runs" / "f20"  # a folder of one's own beside one's own code
+    mine.mkdir(parents=True)
+    (tmp_path / "own.py").write_text("x = 1\n")
+    catalogue.refuse_inside(mine, [f"{tmp_path}/own.py:Net"], "config.json")
+
+
 def test_a_report_runs_no_study_that_came_with_its_folder(tmp_path, capsys):
     from research.sweeps import store
 

@@ -160,32 +160,45 @@ class _Others:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
-        self.held: dict[str, tuple[Job, lease.Watch]] = {}
+        self.held: dict[str, tuple[Job, list[lease.Watch]]] = {}
 
     def watch(self, job: Job) -> None:
         """This one is held elsewhere, or has ended there."""
         if job.id not in self.held:
-            self.held[job.id] = job, lease.Watch(job.folder)
+            folders = [job.folder, *([job.group.folder] if job.group else [])]
+            self.held[job.id] = job, [lease.Watch(folder) for folder in folders]
             self.say(f"{job.label}  {job.id}  elsewhere")
 
     def wait(self) -> tuple[list[Job], list[Outcome]]:
         """Until something happened to them: those that were let go of before their end, and those that failed."""
         free, failed = list[Job](), list[Outcome]()
         while self.held and not free and not failed:
-            for job, watched in list(self.held.values()):
+            for job, watches in list(self.held.values()):
                 state = work.ended(job)
                 if state is not None:
                     del self.held[job.id]
                     self.say(f"{job.label}  {job.id}  {state} elsewhere")
                     reason = record.read_json(job.folder / record.SUMMARY).get("reason", "")
                     failed += [Outcome(job, "failed", reason=reason)] if state == "failed" else []
-                elif watched.look()[0] == "free":
-                    free.append(job)
+                elif {watched.look()[0] for watched in watches} == {"free"}:
+                    with contextlib.suppress(lease.InUse):  # another launch was faster
+                        free.append(_taken_over(job, watches))
             if self.held and not free and not failed:
                 time.sleep(LOOKS_AT_STORE if storage.is_remote(job.folder) else LOOKS)
         for job in free:
             del self.held[job.id]
         return free, failed
+
+
+def _taken_over(job: Job, watches: Sequence[lease.Watch]) -> Job:
+    """The job, let go of in the name of holders that were waited for in vain: whoever trains it need not wait again.
+
+    Raises `lease.InUse`.
+    """
+    for watched in watches:
+        if watched.look()[1]:
+            lease.take(watched.folder, watch=watched).release()
+    return dataclasses.replace(job, token=lease.progress(job.folder).token)
 
 
 def _recorded_groups(

@@ -11,6 +11,7 @@ from typing import Any
 
 from etils import epath
 
+from research import catalogue
 from research.config import from_dict
 from research.errors import RunFailed, UserError
 from research.sweeps import results, store
@@ -39,6 +40,8 @@ def measure(
     groups = networks(result for study in results.read(workdir) for result in study.results)
     if not groups:
         raise UserError(f"{workdir} has no finished run; expected a study's or sweep's, to time their networks")
+    models = {from_dict(group[0].config).model.name for group in groups}
+    catalogue.refuse_inside(workdir, models, f"{workdir}/runs/*/config.json")
     made = {}
     for number, group in enumerate(groups, 1):
         row = next((known[r.id] for r in group if r.id in known), None)

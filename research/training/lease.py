@@ -228,13 +228,13 @@ class _Keeper:
 _keeper = _Keeper()
 
 
-def take(folder: epath.PathLike, *, patient: bool = True) -> Lease:
+def take(folder: epath.PathLike, *, patient: bool = True, watch: Watch | None = None) -> Lease:
     """Hold a folder for this process until it is released or the process ends, however it ends.
 
-    Where the last holder may be dead: `patient` waits for a sign of its life, at most `PATIENCE` seconds. Raises
-    `InUse` where another process holds it, or, without patience, may hold it.
+    Where the last holder may be dead: `patient` waits for a sign of its life, at most `PATIENCE` seconds, less those
+    for which `watch` has seen none. Raises `InUse` where another process holds it, or, without patience, may hold it.
     """
-    watch = Watch(folder)
+    watch = watch or Watch(folder)
     while True:
         sight, token, who = watch.look()
         if sight == "held" or (sight == "unsure" and not patient):

@@ -28,7 +28,7 @@ def mend(folder: epath.PathLike, cfg: Config | None = None) -> None:
     if _wrong(place, cfg) is None:
         return
     try:
-        held = lease.take(place, patient=False)
+        held = lease.take(place)
     except lease.InUse:
         return
     try:

@@ -1,6 +1,7 @@
 """Sweeps with damaged records: the launch that finds them trains those runs again, and no other."""
 
 import errno
+import time
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import pytest
 from research.config import Config
 from research.errors import UserError
 from research.sweeps import results, store, study
-from research.training import loop, record
+from research.training import lease, loop, record
 from tests.sweeps.test_study import base, made, planned  # noqa: F401
+from tests.training.test_lease import elsewhere
 
 RATES = {"a": 0.1, "b": 0.05, "c": 0.01, "d": 0.2}
 
@@ -125,6 +127,27 @@ def test_what_a_group_leaves_behind_whose_process_was_killed_at_its_end_is_remov
     (left / "checkpoints").mkdir(parents=True)
     assert launched(base, work, population="2") == []
     assert not left.exists()
+
+
+@pytest.mark.parametrize("population", ["1", "2"])
+def test_what_died_on_another_machine_is_waited_for_once(
+    population: str,
+    base: Config,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lease, "PATIENCE", 1.0)
+    monkeypatch.setattr(study, "LOOKS", 0.1)
+    launched(base, tmp_path / "whole", population=population)
+    (entry,) = store.read_studies(tmp_path / "whole")
+    work = tmp_path / "work"
+    elsewhere(work / "runs" / entry["runs"][0]["id"])
+    for ids in entry["population"]["groups"][:1]:
+        elsewhere(store.group_folder(work, ids))
+    began = time.monotonic()
+    assert sorted(launched(base, work, population=population)) == ["a", "b", "c", "d"]
+    assert found(work) == found(tmp_path / "whole")
+    assert time.monotonic() - began > 1.0
 
 
 def test_a_disk_that_takes_nothing_is_said_in_one_line(

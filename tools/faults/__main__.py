@@ -15,6 +15,7 @@ import itertools
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.faults.scenes import FAKETIME, SCENES, Scene
-from tools.faults.sweep import SHAPES, Sweep, compare, outcome, write_config
+from tools.faults.sweep import SHAPES, Processes, Sweep, compare, outcome, write_config
 
 
 class Campaign:
@@ -38,6 +39,7 @@ class Campaign:
         self.scratch, self.seed = scratch, seed
         self.references: dict[str, Any] = {}
         self.boot: dict[str, float] = {}
+        self.processes = Processes()
         self.injected, self.lost = Counter[str](), Counter[str]()
         self._lock, self._preparing = threading.Lock(), {shape: threading.Lock() for shape in SHAPES}
 
@@ -46,7 +48,7 @@ class Campaign:
         with ThreadPoolExecutor(at_once) as pool:
             playing: dict[Future[int], int] = {}
             while True:
-                left = faults - self.injected.total() - sum(playing.values())
+                left = 0 if self.processes.stopped else faults - self.injected.total() - sum(playing.values())
                 if left > 0 and len(playing) < at_once:
                     number, scene = next(scenes)
                     playing[pool.submit(self.play, number, scene, left)] = min(left, scene.count)
@@ -64,7 +66,8 @@ class Campaign:
         folder.mkdir(parents=True)
         write_config(folder, shape)
         environment = {"JAX_COMPILATION_CACHE_DIR": str(self.scratch / "cache"), "TMPDIR": str(self.scratch)}
-        return Sweep(folder, shape, chance, boot=self.boot.get(shape, 3.0), environment=environment)
+        boot = self.boot.get(shape, 3.0)
+        return Sweep(folder, shape, chance, self.processes, boot=boot, environment=environment)
 
     def prepare(self, shape: str) -> None:
         """The fault-free sweep of a shape, and one that was killed; once, and not where an earlier one left them."""
@@ -125,6 +128,8 @@ class Campaign:
             why = " ".join(f"{type(error).__name__}: {error}".split())
             injected = injected or [f"{name}, before any fault"]
         with self._lock:
+            if self.processes.stopped:  # whatever this scene came to
+                return 0
             self.injected.update(injected)
             if why:
                 self.lost.update(injected)
@@ -183,6 +188,8 @@ def main() -> int:
     with contextlib.ExitStack() as open_:
         scratch = Path(words.keep or open_.enter_context(tempfile.TemporaryDirectory())).resolve()
         campaign = Campaign(scratch, words.seed)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: campaign.processes.stop())
         scenes = (pair for pair in order(words.seed, left_out) if (words.kind or "") in pair[1].play.__name__)
         if words.scene is not None:
             chosen = next(pair for pair in scenes if pair[0] == words.scene)

@@ -172,35 +172,25 @@ def small_disk(sweep: Sweep) -> Iterator[None]:
 def read_only(sweep: Sweep, count: int) -> Iterator[str]:
     """The folder can only be read from a random moment on, until the launch has ended."""
     for _ in range(count):
+        sweep.work.mkdir(exist_ok=True)
         launch, phase = sweep.start(), sweep.chance.choice(PHASES[:5])
         if not reached(sweep, launch, phase, sweep.chance):
             launch.end()
             return
-        remount(sweep, "ro")
-        yield f"read-only folder, {phase}"
-        launch.end()
-        remount(sweep, "rw")
+        with mounted(sweep.work, "--bind", str(sweep.work)):
+            only_read(sweep.work)
+            yield f"read-only folder, {phase}"
+            launch.end()
 
 
-def remount(sweep: Sweep, how: str) -> None:
-    """Let the workdir be written (`rw`) or only read (`ro`)."""
-    words = ["mount", "-o", f"remount,{how},bind", str(sweep.work)]
-    for _ in range(50):  # what is just being written keeps it busy
+def only_read(place: Path) -> None:
+    """Let nobody open a file below a new mount to write."""
+    for _ in range(100):  # who has just done so keeps it busy
+        words = ["mount", "-o", "remount,ro,bind", str(place)]
         if subprocess.run(words, capture_output=True, check=False).returncode == 0:
             return
         time.sleep(0.01)
-    raise RuntimeError(f"cannot remount {sweep.work} {how}")
-
-
-@contextlib.contextmanager
-def bound(sweep: Sweep) -> Iterator[None]:
-    """The workdir is a mount of its own."""
-    sweep.work.mkdir()
-    with mounted(sweep.work, "--bind", str(sweep.work)):
-        try:
-            yield
-        finally:
-            remount(sweep, "rw")
+    raise RuntimeError(f"cannot remount {place}")
 
 
 def jump_clock(sweep: Sweep, count: int) -> Iterator[str]:
@@ -301,7 +291,7 @@ SCENES = (
     Scene(damage_finished, 7, begins="finished"),
     Scene(damage_checkpoints, 6, begins="killed"),
     Scene(hang_workers, 2, ("workers",)),
-    Scene(read_only, 2, place=bound, needs="root"),
+    Scene(read_only, 2, needs="root"),
     Scene(two_launches, 2),
     Scene(malformed_image, 3, ("images",)),
     Scene(damage_kept, 2, begins="finished"),

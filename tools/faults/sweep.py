@@ -44,6 +44,20 @@ CLOCK = ("wall_time", "images_per_second", "train_seconds", "compile_seconds")
 MOMENT = ("runs_at_once", "git_commit", "git_dirty")
 
 
+class Processes:
+    """All launches of a campaign, for whoever ends it before its time."""
+
+    def __init__(self) -> None:
+        self.started, self.stopped = list[Launch](), False
+
+    def stop(self) -> None:
+        """End those that are there, and let no other begin."""
+        self.stopped = True
+        for launch in list(self.started):
+            if launch.alive:
+                launch.signal(signal.SIGKILL)
+
+
 class Lost(Exception):
     """A sweep did not survive a fault: why."""
 
@@ -100,11 +114,15 @@ class Launch:
         return self.process.returncode
 
     def kill(self) -> None:
-        """End it and its workers."""
+        """End it and its workers, and wait for that."""
+        self.signal(signal.SIGKILL)
+        self.process.communicate()
+
+    def signal(self, number: int) -> None:
+        """A signal to it and its workers."""
         for pid in (*self.workers(), self.process.pid):
             with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.communicate()
+                os.kill(pid, number)
 
     def workers(self) -> list[int]:
         """Its worker processes."""
@@ -125,6 +143,7 @@ class Sweep:
     folder: Path
     shape: str
     chance: random.Random
+    processes: Processes
     boot: float = 3.0  # seconds until the first run begins
     more: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -144,6 +163,8 @@ class Sweep:
 
     def start(self, verb: str = "sweep", *words: str) -> Launch:
         """Launch it in a process of its own."""
+        if self.processes.stopped:
+            raise Lost("the campaign was stopped")
         environment = {**os.environ, "JAX_PLATFORMS": "cpu", **self.environment, **self.preload}
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "launch.py"), *(words or self.words(verb))],
@@ -154,7 +175,8 @@ class Sweep:
             text=True,
             start_new_session=True,
         )
-        return Launch(process)
+        self.processes.started.append(launch := Launch(process))
+        return launch
 
     def finish(self) -> Launch:
         """The same command until it is done, each time after what its last words named. Raises `Lost`."""
