@@ -62,7 +62,7 @@ def test_a_damaged_record_is_an_error_and_not_a_missing_run(tmp_path: Path) -> N
     metrics = tmp_path / "runs" / named("a").id / "metrics.jsonl"
     metrics.write_text(metrics.read_text().replace("0.5", "0.9") + metrics.read_text())
     store.write_study(tmp_path, entry("depth", "smoke", {"a/d/0": named("a")}))
-    with pytest.raises(UserError, match="line 1 is damaged"):
+    with pytest.raises(UserError, match="the checksum of line 1 does not match"):
         results.read(tmp_path)
 
 
