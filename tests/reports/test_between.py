@@ -1,6 +1,7 @@
 """Folders of one study side by side: pairs of the same arm, budget and seed, on numbers worked out by hand."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from research.reports import between, sweep
 from research.reports.document import Document, Table
 from research.sweeps import results
 from research.sweeps.results import Result, StudyRecord
+from research.training import record
 from tests.reports import folders
 
 OWN = Document("Depth", "?")
@@ -124,11 +126,11 @@ def test_two_folders_of_a_study_are_reported_together(tmp_path: Path, capsys: py
         folders.write_study(tmp_path / where, depths=(8, 20), seeds=3, epochs=epochs)
     changed = tmp_path / "y" / "old" / "study.json"
     ids = [result.id for result in results.read(tmp_path / "y/old")[0].results]
-    text = changed.read_text()
+    text = json.dumps(record.read_json(changed))
     for run_id in ids:  # other code gives other identities
         (tmp_path / "y/old/runs" / run_id).rename(tmp_path / "y/old/runs" / run_id[::-1])
         text = text.replace(run_id, run_id[::-1])
-    changed.write_text(text)
+    record.write_json(changed, json.loads(text))
     assert launch.main(["report", str(tmp_path / "x/old"), str(tmp_path / "y/old")]) == 0
     path = Path(capsys.readouterr().out.splitlines()[-1])
     assert path == tmp_path / "x/old/merged/report.html"

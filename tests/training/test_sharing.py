@@ -1,6 +1,5 @@
 """Runs that differ in numbers alone share their programs and their data, and end in the bits they have alone."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from research.config import Config, replace, to_json
-from research.training import programs, resolve, sharing, train
+from research.training import programs, record, resolve, sharing, train
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = replace(
@@ -117,7 +116,7 @@ def in_a_process_of_their_own(folder: Path, *runs: Config) -> dict:
         f"    training.train(configs.load(f'{folder}/{{number}}.json'), f'{folder}/run{{number}}', display=False)\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "JAX_PLATFORMS": "cpu"}, check=True)
-    summary = json.loads((folder / f"run{len(runs) - 1}" / "summary.json").read_text())
+    summary = record.read_summary(folder / f"run{len(runs) - 1}")
     return {key: value for key, value in summary.items() if key not in ("train_seconds", "compile_seconds")}
 
 
