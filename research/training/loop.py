@@ -299,6 +299,9 @@ class _Run:
         """Whether the run was asked to stop; of several processes all hear of it after the same step."""
         if self.layout.processes == 1:
             return self.asked.is_set()
+        if self.layout.overlaps:
+            jax.block_until_ready(self.state)
+            return bool(jax.block_until_ready(self.layout.any_process(self.asked.is_set())))
         self.flags.append(self.layout.any_process(self.asked.is_set()))
         return len(self.flags) > IN_FLIGHT and bool(self.flags.popleft())
 

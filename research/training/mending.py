@@ -1,7 +1,8 @@
 """What is done about damaged records when their run is launched again.
 
-A run with a damaged record is not finished. Its summary is taken away, and it is trained on from its newest checkpoint
-that has all its records (`Journal.complete`), or anew: to the same bits, so that no number is of two runs.
+A run with a damaged record is not finished. That record is taken away, and its summary with it, and it is trained on
+from its newest checkpoint that has all its records (`Journal.complete`), or anew: to the same bits, so that no numbers
+are of two runs.
 """
 
 import logging
@@ -13,14 +14,15 @@ from research import storage
 from research.config import Config
 from research.errors import UserError
 from research.training import lease, record
-from research.training.record import CONFIG, METRICS, SUMMARY
+from research.training.record import CONFIG, ENVIRONMENT, METRICS, SUMMARY
 
 _log = logging.getLogger(__name__)
+RECORDS = (SUMMARY, CONFIG, ENVIRONMENT, METRICS)
 REMEDY = "put it right, or train into another folder"
 
 
 def mend(folder: epath.PathLike, cfg: Config | None = None) -> None:
-    """Make a run with a damaged record an unfinished one, with a warning, unless another process is at it.
+    """Make a run with a damaged record an unfinished one without it, with a warning, unless another process is at it.
 
     The folder's name says whose run it is, and so of which config: `cfg`, where that is known.
     """
@@ -32,15 +34,15 @@ def mend(folder: epath.PathLike, cfg: Config | None = None) -> None:
     except lease.InUse:
         return
     try:
-        wrong = _wrong(place, cfg)  # now that nobody else can write there
-        if wrong is not None:
-            _log.warning("%s", str(wrong).replace(record.REMEDY, "its run is trained again from where all is sound"))
+        for _ in RECORDS:  # one after the other may be damaged
+            wrong = _wrong(place, cfg)  # now that nobody else can write there
+            if wrong is None:
+                return
+            said = f"{wrong.path} is damaged: {wrong.why}" if isinstance(wrong, record.Damaged) else wrong
+            _log.warning("%s; its run is trained again from where all is sound", said)
             storage.remove(place / SUMMARY)
-            rows, damage = record.sound_metrics(place / METRICS)
-            if damage:
-                storage.write(place / METRICS, "".join(map(record.metrics_line, rows)))
-            if _of_config(wrong, place):
-                storage.remove(place / CONFIG)
+            if isinstance(wrong, record.Damaged):
+                _take_away(wrong.path)
     finally:
         held.release()
 
@@ -70,6 +72,15 @@ def there(folder: epath.Path) -> Config:
         raise record.Damaged(folder / CONFIG, error, REMEDY) from error
 
 
+def _take_away(path: epath.Path) -> None:
+    """Remove a damaged record; of metrics, those from the first that is damaged on."""
+    rows, _ = record.sound_metrics(path) if path.name == METRICS else ([], "")
+    if rows:
+        storage.write(path, "".join(map(record.metrics_line, rows)))
+    else:
+        storage.remove(path)
+
+
 def _is_of(place: epath.Path, cfg: Config) -> bool:
     """Whether a run's summary says that it is of `cfg`, whatever its config says."""
     try:
@@ -87,7 +98,7 @@ def _of_config(wrong: UserError | None, place: epath.Path) -> bool:
 def _wrong(place: epath.Path, cfg: Config | None) -> UserError | None:
     """What is wrong with the records of a folder, where anything is."""
     try:
-        if storage.read(place / SUMMARY) is not None:
+        if storage.read(place / SUMMARY) is not None or storage.read(place / CONFIG) is not None:
             record.read_run(place)
         if cfg is not None and storage.read(place / CONFIG) is not None and configs.differences(there(place), cfg):
             return record.Damaged(place / CONFIG, "it is not what the name of its folder says")

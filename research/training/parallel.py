@@ -180,6 +180,14 @@ class Layout:
         return self.axis_name is None and not self.fsdp and self.parts == 1
 
     @property
+    def overlaps(self) -> bool:
+        """Whether programs that do not wait for one another run side by side, as on CPUs, not one after the other.
+
+        Their collectives would then meet those of other processes in another order: only one may be under way.
+        """
+        return self.devices[0].platform == "cpu"
+
+    @property
     def deterministic_ops(self) -> bool:
         """Whether the compiler is told to use only operations that give the same bits each time: a choice on GPUs."""
         return self.deterministic and self.devices[0].platform == "gpu"
@@ -288,6 +296,12 @@ def _check_processes(config: Config, together: int, available: Sequence[jax.Devi
     if len(set(each.values())) > 1:
         shown = ", ".join(str(each[number]) for number in sorted(each))
         raise UserError(f"the processes have {shown} devices; expected as many in each")
+    if available[0].platform == "cpu" and count > together and config.parallelism.accumulate > 1:
+        # XLA's exchanges through Gloo then meet one another's messages, and the processes abort.
+        raise UserError(
+            f"parallelism.accumulate is {config.parallelism.accumulate}, on {count // together} CPU devices in each of "
+            f"{together} processes; expected one device in each, or accumulate 1"
+        )
 
 
 def _check_batch(batch_size: int, devices: int, parts: int, *, even: bool) -> None:

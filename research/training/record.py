@@ -43,7 +43,7 @@ class Damaged(UserError):
 
     def __init__(self, path: epath.PathLike, why: object, remedy: str = REMEDY) -> None:
         super().__init__(f"{path} is damaged: {why}; {remedy}")
-        self.path = epath.Path(path)
+        self.path, self.why = epath.Path(path), why
 
 
 @dataclass(frozen=True)

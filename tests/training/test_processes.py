@@ -155,7 +155,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (2, 2, {}),
         (4, 1, {}),
         (2, 2, FSDP),
-        (2, 2, {"parallelism.accumulate": 2}),
+        (2, 1, {"parallelism.accumulate": 2}),
         (2, 2, {"data.input": "streaming", "data.workers": 1}),
     ],
     ids=["2x2", "4x1", "fsdp", "accumulate", "streaming"],
@@ -177,7 +177,7 @@ def test_several_processes_train_as_one_does(
         # Of 359 examples none is missed, and none counts twice: one wrong more or less would be 0.0028.
         assert row.get("eval/accuracy") == pytest.approx(other.get("eval/accuracy"), abs=1e-4)
     described = json.loads((folder / "environment.json").read_text())
-    assert (described["processes"], described["device"]["devices"]) == (count, 4)
+    assert (described["processes"], described["device"]["devices"]) == (count, count * devices)
 
 
 def test_batch_norm_sees_the_batch_of_all_processes(tmp_path: Path) -> None:
