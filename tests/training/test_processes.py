@@ -119,7 +119,7 @@ def trained(folder: Path, config: Config, count: int, devices: int) -> Path:
     outcomes = ended(start(folder, [config] * count, devices))
     assert [code for code, _, _ in outcomes] == [0] * count, outcomes
     # Beside Gloo, which says that it is connected.
-    said = [[line for line in out.splitlines() if not line.startswith("[Gloo]")] for _, out, _ in outcomes]
+    said = [[line for line in out.splitlines() if line and not line.startswith("[Gloo]")] for _, out, _ in outcomes]
     assert [len(lines) for lines in said] == [1] + [0] * (count - 1), said
     assert json.loads(said[0][0])["status"] == "finished"
     return folder
