@@ -116,7 +116,7 @@ class Campaign:
             self.prepare(shape)
             sweep = self.sweep(folder, shape, chance)
             if scene.begins != "new":
-                shutil.copytree(self.scratch / f"{shape}-{scene.begins}" / "work", sweep.work)
+                shutil.copytree(self.scratch / f"{shape}-{scene.begins}" / "work", sweep.work, symlinks=True)
             with scene.place(sweep):
                 with closing(scene.play(sweep, min(scene.count, limit))) as faults:
                     for kind in faults:
