@@ -129,16 +129,22 @@ def photographs(class_names: Sequence[str] | int) -> dict[str, Any]:
     return {"image": features.Image(shape=(None, None, 3)), "label": features.ClassLabel(**label)}
 
 
-@dataclass
 class _Progress:
-    report: Report
-    last: float = -_PAUSE
+    """A line a split, said from time to time and when all is done: of a set that is refused at once, none."""
+
+    def __init__(self, report: Report) -> None:
+        self._report, self._last, self._lines = report, time.monotonic(), dict[str, str]()
 
     def __call__(self, split: str, done: int, count: int, records: int) -> None:
-        now = time.monotonic()
-        if done == count or now - self.last >= _PAUSE:
-            self.last = now
-            self.report(f"{split}: {done:,} of {count:,} files, {records:,} records")
+        self._lines[split] = f"{split}: {done:,} of {count:,} files, {records:,} records"
+        if time.monotonic() - self._last >= _PAUSE:
+            self.say()
+
+    def say(self) -> None:
+        """What has not been said yet."""
+        for line in self._lines.values():
+            self._report(line)
+        self._last, self._lines = time.monotonic(), {}
 
 
 def prepared(source: Path, data_dir: str | None, report: Report) -> str:
@@ -166,6 +172,7 @@ def prepared(source: Path, data_dir: str | None, report: Report) -> str:
                 shutil.copy(file, folder / file.name)
         metadata = folder / "dataset_info.json"
         metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {"fileFormat": "array_record"}, indent=2))
+    progress.say()
     return os.fspath(target)
 
 
@@ -250,4 +257,5 @@ def raw(
                 counts[split].append(write(os.fspath(new), converted(records)))
                 progress(split, number + 1, len(files), sum(count for count, _ in counts[split]))
         describe(folder, name, photographs(class_names or highest + 1), counts, f"Converted from {source}.")
+    progress.say()
     return os.fspath(target)

@@ -231,22 +231,30 @@ def _opened(builder: Any, split: str, decoders: Any) -> Any:
         ) from error
 
 
+@functools.cache
+def _damage() -> tuple[type[Exception], ...]:
+    """What is raised of a record that is damaged: by array_record, by protobuf of its bytes, and by us."""
+    from google.protobuf.message import DecodeError
+
+    return RuntimeError, DecodeError, UnreadableImage
+
+
 def _records(source: Any, positions: np.ndarray, where: str) -> Iterator[Record]:
     """Examples in their order, read many at a time; one at a time where that fails, to learn which is damaged."""
     for start in range(0, len(positions), _CHUNK):
         numbers = positions[start : start + _CHUNK].tolist()
         try:
             yield from source.__getitems__(numbers)
-        except (RuntimeError, UnreadableImage):
+        except _damage():
             yield from (_one(source, number, where) for number in numbers)
 
 
 def _one(source: Any, number: int, where: str) -> Record:
     try:
         return source[number]
-    except UnreadableImage as error:
-        return error
-    except RuntimeError as error:  # array_record's
+    except _damage() as error:
+        if isinstance(error, UnreadableImage):
+            return error
         return UnreadableImage(f"example {number} of {where} is damaged: {error}")
 
 

@@ -86,7 +86,7 @@ def to_text(values: Mapping[str, Any]) -> str:
 def from_text(text: str | bytes) -> dict[str, Any]:
     """Values of what `write_json` wrote, without the checksum. Raises `ValueError`: no such JSON, another checksum."""
     try:
-        values = json.loads(text)
+        values = json.loads(text if isinstance(text, str) else text.decode())
     except RecursionError as error:  # lists in lists without end
         raise ValueError(str(error)) from error
     if not isinstance(values, dict):
