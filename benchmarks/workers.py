@@ -1,7 +1,7 @@
 """A sweep in worker processes of one core each: two against one, and one against none (the launching process itself).
 
-    python -m benchmarks.workers                       # 24 runs of ResNet-8 on digits, 3 rounds; about 10 minutes
-    python -m benchmarks.workers --steps 600 --rounds 2
+    python -m benchmarks.workers                       # 24 runs of ResNet-8 on digits, 3 rounds; about 12 minutes
+    python -m benchmarks.workers --steps 300 --rounds 2
 
 Whole wall clock of `launch.py sweep`, imports, the start of workers and the report included, after one sweep that fills
 the compilation cache. Prints the ratio of two workers to one (0.6 asked for), and how much longer one worker takes for
@@ -24,9 +24,9 @@ SEEDS = 4
 SIDES = {"none": ("--threads", "1"), "one": ("--workers", "1"), "two": ("--workers", "2")}
 
 
-def command(side: str, steps: int, workdir: Path) -> list[str]:
+def command(side: str, steps: int, workdir: Path, seeds: int) -> list[str]:
     """The words of the sweep: each run on one core, and alone in its step."""
-    grid = ["--grid", f"optimizer.learning-rate={RATES}", "--seeds", str(SEEDS)]
+    grid = ["--grid", f"optimizer.learning-rate={RATES}", "--seeds", str(seeds)]
     budget = ["--budget.train", f"{steps} steps", "--population", "1", "--parallelism.devices", "1"]
     cores = [] if side == "none" else ["--cpus-per-run", "1"]
     sweep = ["launch.py", "sweep", "digits:resnet8", *grid, *budget, *SIDES[side], *cores, "--workdir", str(workdir)]
@@ -35,11 +35,11 @@ def command(side: str, steps: int, workdir: Path) -> list[str]:
     return [*before, sys.executable, *sweep]
 
 
-def seconds(side: str, steps: int, workdir: Path, cache: str) -> float:
+def seconds(side: str, steps: int, workdir: Path, cache: str, seeds: int = SEEDS) -> float:
     """Wall clock of the sweep. Exits where it fails."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache}
     began = time.perf_counter()
-    done = subprocess.run(command(side, steps, workdir), cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command(side, steps, workdir, seeds), cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"the sweep failed: {done.stderr.strip()[-400:]}")
     return time.perf_counter() - began
@@ -48,13 +48,13 @@ def seconds(side: str, steps: int, workdir: Path, cache: str) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300, help="of each run")
+    parser.add_argument("--steps", type=int, default=120, help="of each run")
     parser.add_argument("--rounds", type=int, default=3)
     words = parser.parse_args()
     taken: dict[str, list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as folder:
         for side in SIDES:  # programs for one core and for two threads' pools are not the same
-            seconds(side, 1, Path(folder, f"warm-{side}"), f"{folder}/cache")
+            seconds(side, words.steps, Path(folder, f"warm-{side}"), f"{folder}/cache", seeds=1)
         for number in range(words.rounds):
             for side, found in taken.items():
                 found.append(seconds(side, words.steps, Path(folder, f"{side}-{number}"), f"{folder}/cache"))
