@@ -99,7 +99,9 @@ class Checkpoints:
             place = epath.Path(self._scratch.name) / FOLDER
             place.mkdir()
         keep = [managers.LatestN(1 if self._archive else cfg.keep_last)]
-        own = jax.process_index() if self._archive else 0  # to a disk of one host goes the whole state, from there alone
+        own = (
+            jax.process_index() if self._archive else 0
+        )  # to a disk of one host goes the whole state, from there alone
         options = ocp.CheckpointManagerOptions(
             multiprocessing_options=ocp.options.MultiprocessingOptions(
                 primary_host=own,
