@@ -478,7 +478,10 @@ def main(argv: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        print(f"failed: {one_line(described(error))[:300]} (--debug shows more)", file=sys.stderr)
+        said, more = one_line(described(error))[:300], " (--debug shows more)"
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in said:  # XLA's, of a device
+            said, more = f"there is not enough memory: {said}", ""
+        print(f"failed: {said}{more}", file=sys.stderr)
         return 1
     return 0
 

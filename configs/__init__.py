@@ -1,5 +1,6 @@
 """Recipes: one file per data set, or per family on it, each with `VARIANTS` and `get_config(variant) -> Config`."""
 
+import inspect
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -71,5 +72,7 @@ def load(spec: str) -> Config:
     except BaseException as error:  # of a user's own file: whatever it raises, it is no config
         raise UserError(f"config {spec!r}: get_config raised {described(error)}") from error
     if not isinstance(config, Config):
+        if inspect.iscoroutine(config):
+            config.close()  # else Python warns that nobody awaited it
         raise UserError(f"config {spec!r}: get_config gave a {type(config).__name__}; expected a Config")
     return config

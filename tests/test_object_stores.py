@@ -27,6 +27,7 @@ from research.training.archive import Archive
 from tests import stores
 from tests.sweeps.test_store import write_at_once
 from tests.sweeps.trouble import config as trouble
+from tests.training import test_processes as together
 from tests.training.test_lease import Holder
 
 pytestmark = pytest.mark.store
@@ -210,13 +211,12 @@ def test_records_are_not_written_for_each_row_and_none_is_lost(
 
 
 def test_the_last_and_the_best_checkpoints_are_kept(folder: str, tmp_path: Path) -> None:
-    kept = {"keep_last": 2, "keep_best": True, "higher_is_better": True, "asynchronous": True}
-    archive = Archive(folder, **kept)  # type: ignore[arg-type]
+    archive = Archive(folder, keep_last=2, asynchronous=True)
     local = tmp_path / "checkpoints" / "1"
     local.mkdir(parents=True)
-    for step, metric in ((1, 0.5), (2, 0.9), (3, 0.9), (4, None), (5, 0.1), (6, 0.2)):
+    for step, best in ((1, 1), (2, 2), (3, 3), (4, 3), (5, 3), (6, 3)):
         (local / "state").write_text(f"{step}")
-        archive.save(step, local, metric)
+        archive.save(step, local, best)
         archive.wait()
     archive.close()
     assert storage.names(folder) == ["3.json", "3.tar", "5.json", "5.tar", "6.json", "6.tar"]
@@ -224,12 +224,12 @@ def test_the_last_and_the_best_checkpoints_are_kept(folder: str, tmp_path: Path)
     def lost() -> None:
         raise lease.Lost("it went to another process")
 
-    late = Archive(folder, **kept, check=lost)  # type: ignore[arg-type]
-    late.save(7, local, 1.0)
+    late = Archive(folder, keep_last=2, asynchronous=True, check=lost)
+    late.save(7, local, 7)
     with pytest.raises(lease.Lost):
         late.close()
-    again = Archive(folder, **kept)  # type: ignore[arg-type]
-    assert (again.steps(), again.best()) == ([3, 5, 6], 3)
+    again = Archive(folder, keep_last=2, asynchronous=True)
+    assert again.steps() == [3, 5, 6]
     again.fetch(3, tmp_path / "checkpoints" / "3")
     assert (tmp_path / "checkpoints" / "3" / "state").read_text() == "3"
     again.close()
@@ -281,6 +281,25 @@ def test_a_run_is_killed_goes_on_and_is_used(base: Config, in_s3: str, tmp_path:
     for at in ("whole", in_s3):
         run(tmp_path, "eval", "--workdir", at)
     assert record.read_json(f"{in_s3}/eval-digits-20.json") == record.read_json(tmp_path / "whole/eval-digits-20.json")
+
+
+def test_several_processes_train_there_and_go_on_after_one_was_killed(folder: str, tmp_path: Path) -> None:
+    """With split parameters, of which no process has the whole."""
+    config, at = together.LONGER, tmp_path / "run"
+    whole = together.trained(tmp_path / "whole", config, 2, 2)
+    started = together.start(at, [config] * 2, 2, slow=0.1, workdir=folder)
+    wait_for(started[0], lambda: "12.json" in storage.names(f"{folder}/checkpoints"))
+    started[1].kill()
+    outcomes = together.ended(started, within=60)
+    assert outcomes[0][0] != 0, outcomes
+    assert "Traceback" not in outcomes[0][2]
+    together.trained(at, config, 2, 2, workdir=folder)
+    ended = record.read_json(f"{folder}/{record.SUMMARY}")
+    assert ended["params_digest"] == together.summary(whole)["params_digest"]
+    rows, expected = (record.read_metrics(f"{place}/{record.METRICS}") for place in (folder, whole))
+    assert [row.get("train/loss") for row in rows] == [row.get("train/loss") for row in expected]
+    assert storage.names(f"{folder}/checkpoints") == ["36.json", "36.tar", "40.json", "40.tar"]
+    assert trained.load(folder, checkpoint="last").step == 40, "by one process"
 
 
 def test_no_request_is_made_for_a_step(

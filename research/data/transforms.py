@@ -31,8 +31,13 @@ MOST_BYTES = 8 * MOST_PIXELS  # of a file: so many pixels without compression, f
 # Where Pillow looks at sizes too, within frames, it warns from here on and raises from twice as many on.
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is refused here, or is no matter
-_DAMAGE = (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError, KeyError, TypeError, OverflowError)
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError),
+    *(IndexError, KeyError, TypeError, OverflowError),
+)
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by the type of colour; PNG (third edition), table 8
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 class UnreadableImage(UserError):
@@ -88,10 +93,10 @@ def opened(data: bytes, where: str) -> Iterator[Image.Image]:
 
 
 def _check_png(data: bytes) -> None:
-    """Raise `ValueError` where a chunk of a PNG does not have its checksum, or is missing: Pillow is less strict."""
+    """Raise `ValueError` where a chunk of a PNG lacks its checksum, or chunks or rows are missing: Pillow reads on."""
     if not data.startswith(_PNG):
         return
-    at, found, kind = len(_PNG), set[bytes](), b""
+    at, found, kind, pixels = len(_PNG), set[bytes](), b"", list[memoryview]()
     while kind != b"IEND":
         (length,) = struct.unpack_from(">I", data, at)
         body = memoryview(data)[at + 4 : at + 8 + length]
@@ -99,9 +104,26 @@ def _check_png(data: bytes) -> None:
             raise ValueError("a chunk without its checksum")
         kind = bytes(body[:4])
         found.add(kind)
+        if kind == b"IDAT":
+            pixels.append(body[4:])
         at += 12 + length
     if data[25] == 3 and b"PLTE" not in found:
         raise ValueError("a palette that is not there")
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, len(_PNG) + 8)
+    if width * height > MOST_PIXELS:
+        return  # it is refused for that
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - left) // right), -(-(height - top) // down)) for left, top, right, down in passes]
+    bits = depth * _PNG_CHANNELS.get(colour, 0)
+    missing = sum(down * (1 + -(-across * bits // 8)) for across, down in sizes if across > 0 and down > 0)
+    inflated = zlib.decompressobj()
+    for body in pixels:
+        rest: bytes | memoryview = body
+        while rest and missing > 0:
+            missing -= len(inflated.decompress(rest, 1 << 20))
+            rest = inflated.unconsumed_tail
+    if missing > 0:
+        raise ValueError("rows that are not there")
 
 
 def in_mode(image: Image.Image, channels: int) -> Image.Image:

@@ -9,7 +9,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -92,8 +92,13 @@ def variant(name: str) -> Variant:
 def _from_file(name: str) -> Variant:
     path, _, attribute = name.partition(":")
     rows = getattr(catalogue.load_file(path, "model"), "VARIANTS", {})
+    if not isinstance(rows, Mapping):
+        raise UserError(f"VARIANTS of {path} is a {type(rows).__name__}; expected a table from names to Variant")
     if attribute in rows:
-        return rows[attribute]
+        row = rows[attribute]
+        if not isinstance(row, Variant):
+            raise UserError(f"VARIANTS of {path} has a {type(row).__name__} for {attribute!r}; expected a Variant")
+        return row
     found = catalogue.load_object(name, "model")
     if isinstance(found, Variant):
         return found
@@ -196,5 +201,7 @@ def check_input(name: str, input_shape: tuple[int, ...], **fields: Any) -> None:
     rank = len(found.input_shape)
     if len(input_shape) != rank:
         raise UserError(f"model {name} takes examples with {rank} axes, the last one channels; got shape {input_shape}")
+    if input_shape[-1] < 1:
+        raise UserError(f"model {name} takes images of 1 channel or more; got {input_shape[-1]}")
     minimum = getattr(create(name, **fields), "minimum", found.minimum)
     require_resolution(f"model {name}", input_shape[:-1], minimum)

@@ -9,6 +9,7 @@ import io
 import math
 import pickle
 import pickletools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,11 +84,14 @@ def _encoded(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+_CODE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")  # of a number; NumPy would take an expression too
+
+
 class _Dtype:
     """Stands for `numpy.dtype`: a code such as `f4` and a byte order."""
 
     def __init__(self, code: Any, *_: Any) -> None:
-        if not isinstance(code, str) or np.dtype(code).kind not in "biuf":
+        if not isinstance(code, str) or not _CODE.fullmatch(code):
             raise pickle.UnpicklingError(f"an array of {str(code)[:40]!r}, which is no number")
         self.value = np.dtype(code)
 

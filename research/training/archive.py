@@ -15,13 +15,15 @@ from pathlib import Path
 from etils import epath
 
 from research import storage
+from research.training import processes
 
 
 class Archive:
     """The checkpoints in a store's `folder`, of which the last `keep_last` and the best are kept.
 
     One upload is on its way at a time; where not `asynchronous`, `save` waits for it. `check` is called before one
-    counts: it raises where the folder went to another process meanwhile.
+    counts: it raises where the folder went to another process meanwhile. Of processes that train together the first
+    alone writes to the store, and has the whole state; the others remember what there is.
     """
 
     def __init__(
@@ -49,14 +51,15 @@ class Archive:
     def save(self, step: int, local: Path, best: int | None) -> None:
         """Upload what Orbax has written to the folder `local`, and remove what is no longer to be kept.
 
-        `best`: a step that is, however old it is.
-
-        What went wrong with the upload before is raised here.
+        `best`: a step that is, however old it is. What went wrong with the upload before is raised here.
         """
         self.wait()
+        if not processes.is_first():
+            return self._keep(step, best)
         self._going = self._pool.submit(self._upload, step, local, best)
         if not self._asynchronous:
             self.wait()
+        return None
 
     def _upload(self, step: int, local: Path, best: int | None) -> None:
         with tempfile.NamedTemporaryFile(suffix=".tar", dir=local.parent.parent) as packed:
@@ -66,6 +69,9 @@ class Archive:
             storage.upload(Path(packed.name), self._file(step, "tar"))
         self._check()
         storage.write(self._file(step, "json"), json.dumps({"best": best}))
+        self._keep(step, best)
+
+    def _keep(self, step: int, best: int | None) -> None:
         self._steps |= {step}
         for old in self._steps - {*self.steps()[-self._keep_last :], best}:
             self.remove(old)
@@ -79,8 +85,9 @@ class Archive:
 
     def remove(self, step: int) -> None:
         """Remove a checkpoint."""
-        storage.remove(self._file(step, "json"))
-        storage.remove(self._file(step, "tar"))
+        if processes.is_first():
+            storage.remove(self._file(step, "json"))
+            storage.remove(self._file(step, "tar"))
         self._steps -= {step}
 
     def wait(self) -> None:

@@ -99,8 +99,17 @@ class Checkpoints:
             place = epath.Path(self._scratch.name) / FOLDER
             place.mkdir()
         keep = [managers.LatestN(1 if self._archive else cfg.keep_last)]
+        own = (
+            jax.process_index() if self._archive else 0
+        )  # to a disk of one host goes the whole state, from there alone
         options = ocp.CheckpointManagerOptions(
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=own,
+                active_processes={own} if self._archive else None,
+                barrier_sync_key_prefix=f"process{own}" if self._archive else None,
+            ),
             preservation_policy=managers.AnyPreservationPolicy([*keep, *([self._best] if cfg.keep_best else [])]),
+            create=not self._archive,
             enable_async_checkpointing=cfg.asynchronous and alone and not self._archive,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
@@ -127,6 +136,8 @@ class Checkpoints:
             return
         if self._archive:
             self._archive.wait()  # what is on its way is not to be removed here
+            if processes.count() > 1:
+                state, statistics = parallel.host(state), parallel.host(statistics)
         self._best.step = _best(progress)
         written = {
             **progress,
@@ -139,10 +150,11 @@ class Checkpoints:
             progress=ocp.args.JsonSave(record.sealed(written)),
             **({} if statistics is None else {"statistics": ocp.args.StandardSave(statistics)}),
         )
-        with contextlib.nullcontext() if self._alone else _in_turn:
-            saved = self._manager.save(step, args=items)
-        if not saved:
-            raise RuntimeError(f"checkpoint {step} was not saved: {self._manager.latest_step()} is already there")
+        if not self._archive or processes.is_first():
+            with contextlib.nullcontext() if self._alone else _in_turn:
+                saved = self._manager.save(step, args=items)
+            if not saved:
+                raise RuntimeError(f"checkpoint {step} was not saved: {self._manager.latest_step()} is already there")
         if self._archive:
             best = self._best.step if self._keeps_best else None
             self._archive.save(step, self._local / str(step), best)
@@ -173,7 +185,9 @@ class Checkpoints:
 
     def restore(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any]]:
         """State and progress of one checkpoint, placed as `like` (shapes with shardings). Raises `Damaged`."""
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore())
+        spread = bool(self._archive) and processes.count() > 1
+        read = parallel.whole_here(like) if spread else like
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(read), progress=ocp.args.JsonRestore())
         restored, failure, progress = None, None, dict[str, Any]()
         try:
             restored = self._read(step, items)
@@ -188,7 +202,7 @@ class Checkpoints:
         if progress.pop("digest", None) != states.digest(restored["state"]):
             raise self._damaged(step, "is damaged: its digest does not match its state")
         self._best.step = _best(progress)
-        return restored["state"], progress
+        return parallel.put_as(restored["state"], like) if spread else restored["state"], progress
 
     def _opened(self, step: int, restored: Any) -> dict[str, Any]:
         try:
@@ -290,10 +304,10 @@ class Checkpoints:
         raise UserError(f"unknown checkpoint {which!r}; expected best, last or one of {', '.join(map(str, steps))}")
 
     def wait(self) -> None:
-        """Block until what was saved is on disk, or in its store; raises what went wrong there."""
+        """Block until what was saved is on disk, or in its store; raises what went wrong there, in every process."""
         self._manager.wait_until_finished()
         if self._archive:
-            self._archive.wait()
+            processes.everywhere(self._archive.wait)
 
     def close(self) -> None:
         """Wait and release the threads, and what was written here of a store's checkpoints."""

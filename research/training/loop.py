@@ -105,8 +105,6 @@ def _check_alike(cfg: Config, workdir: epath.PathLike) -> None:
     """Raise `UserError` where processes that train together were given other words, or run other code."""
     if processes.count() == 1:
         return
-    if storage.is_remote(workdir):  # Orbax would write each process's part of a state to a disk of its own
-        raise UserError(f"workdir is {workdir}; expected a folder that every host sees, as several processes train")
     said = processes.of_each([configs.to_dict(cfg), identity.code_digest(cfg)])
     for number, (theirs, code) in enumerate(said):
         if different := configs.differences(configs.from_dict(said[0][0]), configs.from_dict(theirs)):

@@ -337,6 +337,16 @@ def _put(tree: PyTree, shardings: PyTree) -> PyTree:
     return jax.tree.map(one, tree, shardings)
 
 
+def whole_here(shapes: PyTree) -> PyTree:
+    """Placed shapes as those of arrays that this process has whole."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device()), shapes)
+
+
+def put_as(tree: PyTree, shapes: PyTree) -> PyTree:
+    """Put arrays, of which each process has the whole, as placed shapes say."""
+    return _put(tree, jax.tree.map(lambda x: x.sharding, shapes))
+
+
 def one_device() -> jax.sharding.Sharding:
     """Arrays whole on the first device of this process."""
     return SingleDeviceSharding(jax.local_devices()[0])

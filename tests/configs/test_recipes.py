@@ -1,6 +1,8 @@
 """Laws of every recipe: it loads, round-trips, says what it is; its real step can be traced, and a small one taken."""
 
 import dataclasses
+import gc
+import re
 
 import jax
 import jax.numpy as jnp
@@ -125,3 +127,20 @@ def test_a_small_step_of_a_recipe_moves_weights_to_finite_numbers(name):
         assert np.all(np.isfinite(leaf))
     assert measures["loss"] > 0
     assert not jax.tree.all(jax.tree.map(np.array_equal, before, after.params))
+
+
+@pytest.mark.filterwarnings("error")  # the command line would show a warning beside its one line
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("", "has no get_config()"),
+        ("def get_config(): return {}\n", "get_config gave a dict; expected a Config"),
+        ("async def get_config(): pass\n", "get_config gave a coroutine; expected a Config"),
+        ("def get_config(): exit()\n", "get_config raised SystemExit"),
+    ],
+)
+def test_a_file_of_the_users_own_that_gives_no_config_is_refused(tmp_path, code, said):
+    (tmp_path / "own.py").write_text(code)
+    with pytest.raises(UserError, match=re.escape(said)):
+        configs.load(f"{tmp_path / 'own.py'}")
+    gc.collect()

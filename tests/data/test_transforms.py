@@ -167,6 +167,40 @@ def test_what_a_header_declares_is_checked_before_anything_is_decoded():
     assert transforms.decode(png(7, 5, bytes(5 * 8)), 1, "x").shape == (5, 7, 1)
 
 
+@pytest.mark.parametrize("rows", [0, 1, 4])
+def test_rows_that_are_missing_are_no_black_ones(rows):
+    """Of whole rows and sound checksums, as an encoder leaves them that was stopped: Pillow fills in zeros."""
+    with pytest.raises(transforms.UnreadableImage):
+        transforms.decode(png(7, 5, bytes(rows * 8)), 1, "x")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 2), (5, 5), (8, 8), (17, 9)])
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P", "I;16"])
+def test_no_sound_png_lacks_rows(mode, interlaced, width, height):
+    """All there is is needed: with one byte less, the picture is refused."""
+    depth, colour = {"1": (1, 0), "I;16": (16, 0), "P": (2, 3)}.get(
+        mode, (8, {"L": 0, "RGB": 2, "LA": 4, "RGBA": 6}.get(mode))
+    )
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    steps = [(0, 0, 1, 1)]
+    if interlaced:  # PNG (third edition), section 8.1
+        steps = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    count = 0
+    for left, top, right, down in steps:
+        across, rows = len(range(left, width, right)), len(range(top, height, down))
+        count += rows * (1 + (across * depth * channels + 7) // 8) if across else 0
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
+    head += chunk(b"PLTE", bytes(12)) if mode == "P" else b""
+
+    def made(size):
+        return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(size))) + chunk(b"IEND", b"")
+
+    assert transforms.decode(made(count), 3, "x").shape == (height, width, 3)
+    with pytest.raises(transforms.UnreadableImage):
+        transforms.decode(made(count - 1), 3, "x")
+
+
 @given(st.data())
 def test_a_bit_of_a_png_that_is_another_is_seen_wherever_it_is(data):
     sound = encode(random_image(3, 12, 9, 3)).getvalue()

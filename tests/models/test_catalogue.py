@@ -129,6 +129,8 @@ def test_a_file_of_ones_own(own_file):
     assert models.create(f"{own_file}:wide_net", num_classes=4).depth == 9
     with pytest.raises(UserError, match="at least 8 pixels"):
         models.check_input(name, (4, 4, 3))
+    with pytest.raises(UserError, match="1 channel or more; got 0"):
+        models.check_input(name, (32, 32, 0))
     with pytest.raises(UserError, match=re.escape("nearest: MyNet")):
         models.create(f"{own_file}:MyNett")
     with pytest.raises(UserError, match="depth is 'two'; expected a whole number"):
@@ -146,3 +148,13 @@ def test_own_file_with_a_table_of_variants(tmp_path):
     assert models.create(f"{path}:mine", num_classes=4).num_classes == 4
     with pytest.raises(UserError, match="expected a module class"):
         models.create(f"{path}:CONSTANT")
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [("3", "is a int; expected a table from names"), ("{'mine': 3}", "a int for 'mine'; expected a Variant")],
+)
+def test_a_table_that_is_none_is_refused(tmp_path, table, said):
+    (tmp_path / "table.py").write_text(f"VARIANTS = {table}\n")
+    with pytest.raises(UserError, match=said):
+        models.create(f"{tmp_path / 'table.py'}:mine")

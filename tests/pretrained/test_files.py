@@ -196,8 +196,10 @@ def laughs():
         laughs(),
         b"\x80\x02]q\x00h\x00a.",
         b"\x80\x02" + b"]" * 10**5 + b"a" * 10**5 + b".",
+        b"\x80\x02cnumpy\ndtype\nX\x03\x00\x00\x00,,,\x85R.",
+        b"\x80\x02cnumpy\ndtype\nX\x0f\x00\x00\x00(1000000000,)f4\x85R.",
     ],
-    ids=["note", "bytearray", "bytes", "laughs", "itself", "deep"],
+    ids=["note", "bytearray", "bytes", "laughs", "itself", "deep", "no type", "wide type"],
 )
 def test_instructions_that_ask_for_what_is_not_there_take_no_memory(tmp_path, wrapped, pickled):
     (tmp_path / "w.pth").write_bytes(wrapped(pickled))

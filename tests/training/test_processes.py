@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -61,6 +62,7 @@ LONGER = replace(
     },
 )
 FSDP = {"parallelism.sharding": "fsdp"}
+GLOO = re.compile(r"Gloo|peer ranks|^[\d\s]*$")  # it says that it is connected, from several threads at once
 
 
 def free_port() -> int:
@@ -69,13 +71,18 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-def start(folder: Path, configs: Sequence[Config], devices: int, *, slow: float = 0.0) -> list["subprocess.Popen[str]"]:
-    """`launch.py train` in a process for each config, `devices` each; `slow` seconds in each of their steps."""
+def start(
+    folder: Path, configs: Sequence[Config], devices: int, *, slow: float = 0.0, workdir: str | None = None
+) -> list["subprocess.Popen[str]"]:
+    """`launch.py train` in a process for each config, `devices` each; `slow` seconds in each of their steps.
+
+    `workdir`: the run's folder, where `folder` only names its configs.
+    """
     port, started = free_port(), []
     for number, config in enumerate(configs):
         file = folder.parent / f"{folder.name}-{number}.json"
         file.write_text(to_json(config))
-        words = ["train", str(file), "--workdir", str(folder)]
+        words = ["train", str(file), "--workdir", workdir or str(folder)]
         if len(configs) > 1:
             words += ["--coordinator", f"127.0.0.1:{port}", "--process-id", str(number)]
             words += ["--num-processes", str(len(configs))]
@@ -114,12 +121,11 @@ def ended(started: Sequence["subprocess.Popen[str]"], within: float = 240) -> li
     return found
 
 
-def trained(folder: Path, config: Config, count: int, devices: int) -> Path:
+def trained(folder: Path, config: Config, count: int, devices: int, workdir: str | None = None) -> Path:
     """`folder`, once `count` processes have trained `config` there to its end."""
-    outcomes = ended(start(folder, [config] * count, devices))
+    outcomes = ended(start(folder, [config] * count, devices, workdir=workdir))
     assert [code for code, _, _ in outcomes] == [0] * count, outcomes
-    # Beside Gloo, which says that it is connected.
-    said = [[line for line in out.splitlines() if line and not line.startswith("[Gloo]")] for _, out, _ in outcomes]
+    said = [[line for line in out.splitlines() if not GLOO.search(line)] for _, out, _ in outcomes]
     assert [len(lines) for lines in said] == [1] + [0] * (count - 1), said
     assert json.loads(said[0][0])["status"] == "finished"
     return folder
