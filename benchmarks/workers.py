@@ -39,7 +39,9 @@ def seconds(side: str, steps: int, workdir: Path, cache: str, seeds: int = SEEDS
     """Wall clock of the sweep. Exits where it fails."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache}
     began = time.perf_counter()
-    done = subprocess.run(command(side, steps, workdir, seeds), cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command(side, steps, workdir, seeds), cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(f"the sweep failed: {done.stderr.strip()[-400:]}")
     return time.perf_counter() - began

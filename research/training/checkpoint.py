@@ -10,7 +10,6 @@ sees a copy here (`archive`).
 import contextlib
 import logging
 import tarfile
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 from research import storage
 from research.config import CheckpointConfig
 from research.errors import RunFailed, UserError, described
+from research.scratch import Scratch
 from research.training import parallel, processes, record
 from research.training import state as states
 from research.training.archive import Archive
@@ -95,8 +95,8 @@ class Checkpoints:
         self._archive: Archive | None = None
         if storage.is_remote(place):
             self._archive = Archive(place, keep_last=cfg.keep_last, asynchronous=cfg.asynchronous, check=check)
-            self._scratch = tempfile.TemporaryDirectory(prefix="convscale-", ignore_cleanup_errors=True)
-            place = epath.Path(self._scratch.name) / FOLDER
+            self._scratch = Scratch()
+            place = epath.Path(self._scratch.path) / FOLDER
             place.mkdir()
         keep = [managers.LatestN(1 if self._archive else cfg.keep_last)]
         own = (
@@ -313,6 +313,6 @@ class Checkpoints:
         """Wait and release the threads, and what was written here of a store's checkpoints."""
         with contextlib.ExitStack() as closing:
             if self._archive:
-                closing.callback(self._scratch.cleanup)
+                closing.callback(self._scratch.remove)
                 closing.callback(self._archive.close)
             self._manager.close()

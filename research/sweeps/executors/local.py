@@ -14,7 +14,6 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from etils import epath
 from research import backend, storage
 from research.config import digest, replace
 from research.errors import Preempted, UserError
+from research.scratch import Scratch
 from research.sweeps import dispatch, work
 from research.sweeps import jobs as values
 from research.sweeps.dispatch import Died, Task
@@ -200,7 +200,9 @@ class Pool:
         self._open = contextlib.ExitStack()
         self._logs = Path(logs)
         if storage.is_remote(logs):  # which a worker cannot write to line by line
-            self._logs = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="convscale-")))
+            scratch = Scratch()
+            self._open.callback(scratch.remove)
+            self._logs = scratch.path
         self._workers: dict[int, _Worker] = {}  # by slot
         self._doing: dict[int, int] = {}  # slot -> handle
         self._waiting: dict[int, Task] = {}
