@@ -193,11 +193,17 @@ def only_read(place: Path) -> None:
     raise RuntimeError(f"cannot remount {place}")
 
 
+# libfaketime refuses every sleep of Python's (EINVAL, or hours), which is until a time of the clock that never jumps.
+SLEEP = "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
+
+
 def jump_clock(sweep: Sweep, count: int) -> Iterator[str]:
     """The system's time jumps by hours, forwards and backwards, while the launch goes on."""
     library, file = next(Path("/usr/lib").glob(FAKETIME)), sweep.folder / "clock"
     file.write_text("+0")
+    (sweep.folder / "sitecustomize.py").write_text(SLEEP)
     sweep.preload = {
+        "PYTHONPATH": str(sweep.folder),
         "LD_PRELOAD": str(library),
         "FAKETIME_TIMESTAMP_FILE": str(file),
         "FAKETIME_CACHE_DURATION": "1",
