@@ -10,6 +10,7 @@ identities, the trial of how many runs at a time, records of studies, and the re
 
 import argparse
 import contextlib
+import importlib
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -59,6 +60,8 @@ def main() -> None:
     parser.add_argument("--filter", metavar="GLOB")
     words = parser.parse_args()
     backend.set_up()
+    for name in ("scipy.stats", "altair", "vl_convert"):  # which a report imports when it comes to it
+        importlib.import_module(name)
     from research import reports
     from research.training import loop, population, programs, state
 

@@ -60,13 +60,20 @@ def _fingerprint(config: DataConfig) -> str:
 
 def code_digest(config: Config) -> str:
     """Digest (hex) of the code that can change the numbers of the run of `config`. Raises `UserError`."""
-    return _code_digest(config.model.name, config.task.name, config.task.loss, config.transfer.weights is not None)
+    return _code_digest(*_chosen(config))
+
+
+def _chosen(config: Config) -> tuple[str, str, str, bool]:
+    """What of a config decides which files its run imports: the network's family or own file, task, loss, transfer."""
+    model = config.model.name
+    family = model if catalogue.is_path(model) else _model_module(model)
+    return family, config.task.name, config.task.loss, config.transfer.weights is not None
 
 
 @functools.lru_cache(maxsize=1024)
-def _code_digest(model: str, task: str, loss: str, transfer: bool) -> str:
+def _code_digest(family: str, task: str, loss: str, transfer: bool) -> str:
     """Computed once per process: a file edited while a sweep runs is not the code that this process has loaded."""
-    return files_digest(_files(model, task, loss, transfer, PROJECT))
+    return files_digest(_files(family, task, loss, transfer, PROJECT))
 
 
 def counting_digest(models: Iterable[str]) -> str:
@@ -94,17 +101,14 @@ def code_files(config: Config, *, root: Path = PROJECT) -> list[Path]:
 
     Raises `UserError` for a model the catalogue does not know, or an own file that cannot be loaded.
     """
-    return sorted(
-        _files(config.model.name, config.task.name, config.task.loss, config.transfer.weights is not None, root)
-    )
+    return sorted(_files(*_chosen(config), root))
 
 
-def _files(model: str, task: str, loss: str, transfer: bool, root: Path) -> set[Path]:
-    own = [_own_file(name, kind) for name, kind in ((model, "model"), (loss, "loss")) if catalogue.is_path(name)]
+def _files(family: str, task: str, loss: str, transfer: bool, root: Path) -> set[Path]:
+    own = [_own_file(name, kind) for name, kind in ((family, "model"), (loss, "loss")) if catalogue.is_path(name)]
     roots = [root, *(file.parent for file in own)]
     chosen = [*ENTRIES, f"research.tasks.{task}"]
-    if not catalogue.is_path(model):
-        family = _model_module(model)
+    if not catalogue.is_path(family):
         chosen.append(family)
         if transfer:
             chosen.append(family.replace("research.models.", "research.pretrained.references."))

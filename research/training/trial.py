@@ -23,11 +23,11 @@ from research.training.resolve import Resolved
 
 PyTree = Any
 WORTH = 400  # steps of all the runs from which on measuring pays
-SHARE = 800  # a timed round is one in so many of the steps of all the runs: a trial takes about a hundredth of many
+SHARE = 1600  # a timed round is one in so many of the steps of all the runs: a trial takes half a hundredth of many
 GAIN = 0.9  # of the time of one run after the other: populations are taken where they need less than that
 MOST = 16  # members of a population tried
 LONGEST = 0.1  # seconds of a step from which on one run keeps all cores busy by itself
-_ROUNDS, _LEAST, _MOST = 3, 2, 12  # rounds; steps of each
+_ROUNDS, _LEAST, _MOST = 3, 2, 6  # rounds; steps of each
 
 
 class _Stepping:
