@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tools.faults import damage
 from tools.faults.moments import PHASES, reached
-from tools.faults.sweep import Launch, Lost, Sweep, durations, mounted
+from tools.faults.sweep import LIMIT, Launch, Lost, Sweep, durations, mounted
 
 FAKETIME = "*/faketime/libfaketimeMT.so.1"
 
@@ -218,7 +218,7 @@ def jump_clock(sweep: Sweep, count: int) -> Iterator[str]:
         hours = sweep.chance.choice((-30, -8, -1, 1, 7, 26))
         file.write_text(f"{hours:+d}h")
         yield f"clock {'back' if hours < 0 else 'forward'} by hours"
-    code = launch.end()
+    code = launch.end(4 * LIMIT)  # each look at the clock goes by way of memory that all processes share
     sweep.preload = {}
     if code != 0:
         raise Lost(f"the launch ended with {code}: {last(launch)}")
