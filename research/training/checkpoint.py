@@ -99,9 +99,7 @@ class Checkpoints:
             place = epath.Path(self._scratch.path) / FOLDER
             place.mkdir()
         keep = [managers.LatestN(1 if self._archive else cfg.keep_last)]
-        own = (
-            jax.process_index() if self._archive else 0
-        )  # to a disk of one host goes the whole state, from there alone
+        own = jax.process_index() if self._archive else 0  # a disk of this host gets the whole state, from here alone
         options = ocp.CheckpointManagerOptions(
             multiprocessing_options=ocp.options.MultiprocessingOptions(
                 primary_host=own,

@@ -162,7 +162,7 @@ def resolve(cfg: Config, *, devices: Sequence[jax.Device] | None = None, stored:
         probe_every=cfg.probes.every.exact(**length),
     )
     schedule.schedule(cfg.schedule, peak=resolved.peak, steps=steps, warmup=resolved.warmup, every=resolved.decay_every)
-    network = cfg.model, cfg.transfer, cfg.precision, info.shape, task.num_outputs
+    network = cfg.model, repr(model), cfg.transfer, cfg.precision, info.shape, task.num_outputs
     held_by = layout.axis_name, layout.per_replica
     variables = sharing.once(("variables", network, held_by), lambda: _check_model(resolved))
     held = groups.freezing(cfg.optimizer.groups, frozen.weights & variables["params"].keys())
