@@ -170,6 +170,7 @@ def test_a_dead_holder_is_followed_at_once_and_one_that_slept_writes_no_more(
     second = Holder(folder)  # type: ignore[arg-type]
     assert second.token == 2
     os.kill(second.process.pid, signal.SIGSTOP)
+    time.sleep(0.5)  # a sign of life that was on its way arrives
     try:
         mine = lease.take(folder)
         assert mine.token == 3
@@ -192,7 +193,7 @@ def test_records_are_not_written_for_each_row_and_none_is_lost(
     servers["s3"].asked()
     for step in range(1, 1001):
         writer.write({"step": step, "train/loss": 1.0})
-    assert servers["s3"].asked().total() <= 2, "TensorBoard's file may begin"
+    assert servers["s3"].asked().total() == 0
     writer.flush()
     assert len(record.read_metrics(f"{in_s3}/{record.METRICS}")) == 1000
     monkeypatch.setattr(record, "EVERY", 0.0)
@@ -203,11 +204,8 @@ def test_records_are_not_written_for_each_row_and_none_is_lost(
         writer.flush()
     monkeypatch.undo()
     writer.flush()
-    writer.close()
-    again = record.MetricsWriter(in_s3, start_step=1000)
-    again.close()
+    record.MetricsWriter(in_s3, start_step=1000)  # what came after step 1000 is of a run that was cut off
     assert [row["step"] for row in record.read_metrics(f"{in_s3}/{record.METRICS}")] == list(range(1, 1001))
-    assert any("tfevents" in name for name in storage.names(f"{in_s3}/tensorboard"))
 
 
 def test_the_last_and_the_best_checkpoints_are_kept(folder: str, tmp_path: Path) -> None:
@@ -257,7 +255,7 @@ def test_a_run_is_killed_goes_on_and_is_used(base: Config, in_s3: str, tmp_path:
     (tmp_path / "config.json").write_text(to_json(base))
     words = ["train", "config.json", "--workdir"]
     said = json.loads(run(tmp_path, *words, "whole"))
-    killed = start(tmp_path, *words, in_s3, slow=0.3)
+    killed = start(tmp_path, *words, in_s3, slow=2.0)  # there still when another process has started
     wait_for(killed, lambda: "10.json" in storage.names(f"{in_s3}/checkpoints"))
     beside = start(tmp_path, *words, in_s3)
     _, errors = beside.communicate(timeout=100)

@@ -23,7 +23,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = 10
-FLAT = 16_384  # bytes for every run: 160 MB in a sweep of 10,000
+FLAT = 49_152  # bytes for every run: 49 MB of a worker, which is replaced after a thousand (`executors/local.py`)
 FLAT_FILES = 0.01
 NETWORK = """
 import flax.linen as nn

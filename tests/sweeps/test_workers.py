@@ -142,6 +142,27 @@ def test_a_worker_that_is_told_to_stop_is_replaced_and_the_sweep_goes_on(base: C
     assert len(digests(work)) == 6
 
 
+def test_a_worker_that_has_done_many_tasks_is_followed_by_another(
+    base: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, started = children(), []
+
+    class Counted(local._Worker):
+        def __init__(self, slot: local.Slot, log: Path) -> None:
+            super().__init__(slot, log)
+            started.append(self)
+
+    monkeypatch.setattr(local, "MOST", 2)
+    monkeypatch.setattr(local, "_Worker", Counted)
+    outcomes = launched(
+        [planned(base, f"arm{at}", **{"optimizer.learning_rate": 0.1 / (1 + at)}) for at in range(6)], tmp_path / "work"
+    )
+    assert [outcome.status for outcome in outcomes] == ["finished"] * 6
+    assert sum(worker.given for worker in started) == 6
+    assert max(worker.given for worker in started) == 2
+    assert children() == before
+
+
 def test_each_worker_has_its_own_part_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 3, 5, 7, 9})
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")

@@ -33,6 +33,9 @@ from research.sweeps.dispatch import Died, Task
 from research.sweeps.jobs import Job, Outcome, Resources
 
 ROOT = Path(__file__).resolve().parents[3]
+# Tasks of one worker: another follows it. Libraries keep some 30 kB of every run (tensorstore, 3 kB of them each time
+# that Orbax asks for its metrics), which in a sweep of tens of thousands would be gigabytes.
+MOST = 1000
 GRACE = 60.0  # seconds in which a worker that is asked to stop may save what it is at
 
 
@@ -125,6 +128,7 @@ class _Worker:
     def __init__(self, slot: Slot, log: Path) -> None:
         self.slot, self.log = slot, log
         self.shape, self.at = "", 0  # of its last task; where the log of its present one begins
+        self.given = 0  # tasks
         self.said: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._file = log.open("ab")
         # Cores are inherited from the thread that starts a process, so JAX finds no others when it starts there.
@@ -157,6 +161,7 @@ class _Worker:
         """Hand it a task; of one that is gone, `said` tells."""
         assert self.process.stdin is not None
         self.at = self.log.stat().st_size
+        self.given += 1
         with contextlib.suppress(OSError):
             self.process.stdin.write(json.dumps(task.encoded) + "\n")
             self.process.stdin.flush()
@@ -200,9 +205,9 @@ class Pool:
         self._open = contextlib.ExitStack()
         self._logs = Path(logs)
         if storage.is_remote(logs):  # which a worker cannot write to line by line
-            scratch = Scratch()
-            self._open.callback(scratch.remove)
-            self._logs = scratch.path
+            self._scratch = Scratch()  # goes with who holds it
+            self._open.callback(self._scratch.remove)
+            self._logs = self._scratch.path
         self._workers: dict[int, _Worker] = {}  # by slot
         self._doing: dict[int, int] = {}  # slot -> handle
         self._waiting: dict[int, Task] = {}
@@ -290,7 +295,9 @@ class Pool:
             if index in self._doing:
                 continue
             worker = self._workers.get(index)
-            if worker is None:
+            if worker is None or worker.given == MOST:
+                if worker is not None:
+                    worker.kill()
                 self._logs.mkdir(parents=True, exist_ok=True)
                 worker = self._workers[index] = _Worker(slot, self._logs / f"worker-{index}.log")
             handle = self._next(worker)
