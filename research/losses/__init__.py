@@ -1,10 +1,12 @@
-"""Losses: pure per-example functions by theme. Every public function of a file here is a loss, under its own name.
+"""Losses: pure functions by theme. Every public function of a file here is a loss, under its own name.
 
     from research import losses
     values = losses.softmax_cross_entropy(logits, labels, label_smoothing=0.1)     # float32 "b"
     loss = losses.masked_mean(values, mask)
 
-Predictions first, targets second, options keyword-only. The inputs' annotations say what they mean (`meanings`).
+Predictions first, targets second, options keyword-only. Annotations say what the inputs mean (`meanings`) and what is
+given (`kind`): one value per example, one of a batch whose examples are compared with one another, or a penalty on
+parameters or a critic.
 """
 
 import functools
@@ -16,8 +18,10 @@ import jax
 
 from research import catalogue
 from research.errors import UserError, unknown
+from research.losses._gram import gram_matrix
 from research.losses._inputs import AnyArray, BinaryLabels, ClassLabels, Logits, Mask, PerExample
 from research.losses._reduction import masked_mean, masked_sum
+from research.losses._straight_through import straight_through
 
 __all__ = [
     "AnyArray",
@@ -27,10 +31,14 @@ __all__ = [
     "Mask",
     "PerExample",
     "get",
+    "gram_matrix",
+    "kind",
     "masked_mean",
     "masked_sum",
     "meanings",
     "names",
+    "signed",
+    "straight_through",
 ]
 
 Loss = Callable[..., jax.Array]
@@ -74,6 +82,22 @@ def meanings(function: Callable[..., typing.Any]) -> dict[str, str]:
         for name in inspect.signature(function).parameters
         if typing.get_origin(hints.get(name)) is typing.Annotated
     }
+
+
+def kind(function: Callable[..., typing.Any]) -> str:
+    """What a loss gives: "per example", "batch" or "penalty"; "" where a user's own function says nothing."""
+    given = _given(function)
+    return given[0] if given else ""
+
+
+def signed(function: Callable[..., typing.Any]) -> bool:
+    """Whether a loss declares that its values may be less than 0."""
+    return "signed" in _given(function)
+
+
+def _given(function: Callable[..., typing.Any]) -> tuple[str, ...]:
+    hint: typing.Any = typing.get_type_hints(function, include_extras=True).get("return")
+    return hint.__metadata__ if typing.get_origin(hint) is typing.Annotated else ()
 
 
 def __getattr__(name: str) -> Loss:

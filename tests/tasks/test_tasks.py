@@ -146,7 +146,7 @@ def test_label_smoothing_reaches_the_loss_and_not_the_likelihood() -> None:
         ({"name": "clasification"}, SINGLE, "unknown task 'clasification'; nearest: classification"),
         ({"loss": "softmax_entropy"}, SINGLE, "unknown loss 'softmax_entropy'; nearest: softmax_cross_entropy"),
         ({}, SEVERAL, "'softmax_cross_entropy' does not fit data 'drawn', which has several classes per example"),
-        ({}, SEVERAL, "expected sigmoid_binary_cross_entropy"),
+        ({}, SEVERAL, "expected focal or sigmoid_binary_cross_entropy"),
     ],
 )
 def test_contradictions_are_refused_in_one_line(options: dict[str, str], info: Described, message: str) -> None:
