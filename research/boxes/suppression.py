@@ -37,8 +37,7 @@ def nms(
     score_threshold: float = float("-inf"),
     limit: int | None = None,
 ) -> Kept:
-    """Greedy suppression: from the best score down, a box goes if it overlaps one that is kept by more than the
-    threshold.
+    """Greedy suppression: from the best score down, a box goes if it overlaps a kept one by more than the threshold.
 
     Shapes: boxes "n 4", scores "n", classes "n" (all one class without). At most `limit` (all n) are kept, only with
     scores above `score_threshold`; a score that is nan, or a box that is not finite, never is. Exact: the greedy
@@ -94,8 +93,7 @@ def soft_nms(
     score_threshold: float = 0.001,
     limit: int | None = None,
 ) -> Kept:
-    """The best box is taken, and the scores of those that overlap it fall, again and again; scores are what they fell
-    to.
+    """The best box is taken, and the scores of those that overlap it fall, again and again.
 
     Bodla et al. 2017 (arXiv 1704.04503): "gaussian", times exp(-iou^2 / sigma) (eq. 3); "linear", times 1 - iou where
     iou is at least `iou_threshold` (eq. 2). Ends where no score is above `score_threshold`. Shapes and what never is

@@ -1,5 +1,4 @@
-"""Losses of adversarial training: of what a critic says of real and made examples, per example; and of the critic
-itself.
+"""Losses of adversarial training: what a critic says of examples, and the critic itself.
 
 A score is a logit of being real, any number. Each generator's loss is less the more real its examples look.
 """
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from research.losses._arrays import root
 from research.losses._inputs import (
     AnyArray,
     Critic,
@@ -79,7 +79,7 @@ def gradient_penalty(
     real, fake = _float32(real), _float32(fake)
     share = jax.random.uniform(key, (len(real), *(1,) * (real.ndim - 1)))
     square = _squared_gradient(critic, share * real + (1.0 - share) * fake)
-    length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    length = root(square)
     return masked_mean((length - 1.0) ** 2, _mask(mask, real))
 
 

@@ -4,11 +4,10 @@ A box whose maximum is less than its minimum has no area. Boxes of no area at on
 more.
 """
 
-import chex
-import jax
 import jax.numpy as jnp
 
 from research import boxes
+from research.losses._arrays import pair
 from research.losses._inputs import Boxes, Number, Offsets, PerExample
 
 
@@ -17,7 +16,7 @@ def iou_loss(predictions: Boxes, targets: Boxes) -> PerExample:
 
     Yu et al. 2016 (arXiv 1608.01471) take -log of the overlap; this is what later work compares with.
     """
-    return 1.0 - boxes.iou(*_float32(predictions, targets))
+    return 1.0 - boxes.iou(*pair(predictions, targets))
 
 
 def giou(predictions: Boxes, targets: Boxes) -> PerExample:
@@ -25,7 +24,7 @@ def giou(predictions: Boxes, targets: Boxes) -> PerExample:
 
     Rezatofighi et al. 2019 (arXiv 1902.09630, algorithm 1).
     """
-    return 1.0 - boxes.giou(*_float32(predictions, targets))
+    return 1.0 - boxes.giou(*pair(predictions, targets))
 
 
 def diou(predictions: Boxes, targets: Boxes) -> PerExample:
@@ -33,7 +32,7 @@ def diou(predictions: Boxes, targets: Boxes) -> PerExample:
 
     Zheng et al. 2020 (arXiv 1911.08287, eq. 7).
     """
-    return 1.0 - boxes.diou(*_float32(predictions, targets))
+    return 1.0 - boxes.diou(*pair(predictions, targets))
 
 
 def ciou(predictions: Boxes, targets: Boxes) -> PerExample:
@@ -42,7 +41,7 @@ def ciou(predictions: Boxes, targets: Boxes) -> PerExample:
     Zheng et al. 2020 (arXiv 1911.08287, eq. 8 to 11). Its gradient is that of this formula; their code takes a as a
     constant and leaves out 1 / (w^2 + h^2) in the gradient of v (below eq. 12).
     """
-    return 1.0 - boxes.ciou(*_float32(predictions, targets))
+    return 1.0 - boxes.ciou(*pair(predictions, targets))
 
 
 def smooth_l1(predictions: Offsets, targets: Offsets, *, beta: Number = 1.0) -> PerExample:
@@ -51,12 +50,7 @@ def smooth_l1(predictions: Offsets, targets: Offsets, *, beta: Number = 1.0) -> 
     Girshick 2015 (arXiv 1504.08083, eq. 3), with beta of Ren et al.'s code (1 / 9). Encode with
     `research.boxes.encode`.
     """
-    chex.assert_equal_shape([predictions, targets])
-    error = jnp.abs(jnp.asarray(predictions, jnp.float32) - jnp.asarray(targets, jnp.float32))
+    offsets, truth = pair(predictions, targets)
+    error = jnp.abs(offsets - truth)
     values = jnp.where(error < beta, error**2 / (2 * beta), error - beta / 2)
     return jnp.sum(values, axis=-1)
-
-
-def _float32(predictions: Boxes, targets: Boxes) -> tuple[jax.Array, jax.Array]:
-    chex.assert_equal_shape([predictions, targets])
-    return jnp.asarray(predictions, jnp.float32), jnp.asarray(targets, jnp.float32)

@@ -95,12 +95,11 @@ def multiclass_hinge(logits: Logits, labels: ClassLabels, *, form: HingeForm = "
 
 
 def distillation(logits: Logits, teacher: Logits, *, temperature: Number = 1.0) -> PerExample:
-    """T^2 x KL(softmax(teacher / T) || softmax(logits / T)) in nats: nothing where both agree. Shapes: both "b k"
-    logits.
+    """T^2 x KL(softmax(teacher / T) || softmax(logits / T)) in nats: nothing where both agree.
 
-    Hinton et al. 2015 (arXiv 1503.02531, section 2), whose cross-entropy of soft targets differs by the teacher's own
-    entropy, which has no gradient here; T^2 keeps gradients of one size for every temperature. Nothing stops gradients
-    to the teacher. Mix it with the loss of the labels as the study asks.
+    Shapes: logits "b k" both. Hinton et al. 2015 (arXiv 1503.02531, section 2), whose cross-entropy of soft targets
+    differs by the teacher's own entropy, which has no gradient here; T^2 keeps gradients of one size for every
+    temperature. Nothing stops gradients to the teacher. Mix it with the loss of the labels as the study asks.
     """
     chex.assert_equal_shape([logits, teacher])
     own = jax.nn.log_softmax(jnp.asarray(logits, jnp.float32) / temperature)

@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from research.losses._arrays import pair
 from research.losses._inputs import AnyArray, Depths, Disparities, Images, Number, PerExample
 
 SMALLEST = 1e-6  # of a depth that has a logarithm
@@ -27,8 +28,7 @@ def scale_invariant_log(predictions: Depths, targets: Depths, *, weight: Number 
 
 
 def edge_aware_smoothness(disparities: Disparities, images: Images) -> PerExample:
-    """Mean of |difference of disparities| x exp(-|difference of the picture|), rows and columns added. 0 where it is
-    flat.
+    """Mean of |difference of disparities| x exp(-|difference of the picture|), rows and columns added.
 
     Shapes: "b h w" and "b h w c", the difference of a picture being its mean over channels. Godard et al. 2017 (arXiv
     1609.03677, eq. 3); disparities by their own mean, as in Godard et al. 2019 (arXiv 1806.01260, section 3.2), so that
@@ -54,8 +54,7 @@ def photometric(predictions: Images, targets: Images, *, alpha: Number = 0.85) -
     Godard et al. 2017 (arXiv 1609.03677, eq. 2): their SSIM has a plain mean for its window; here too the picture is
     mirrored at its edges, as in Godard et al. 2019. Values from 0 to 1. Pictures are at least 2 x 2.
     """
-    chex.assert_equal_shape([predictions, targets])
-    one, other = jnp.asarray(predictions, jnp.float32), jnp.asarray(targets, jnp.float32)
+    one, other = pair(predictions, targets)
     mean_x, mean_y = _mean3(one), _mean3(other)
     var_x, var_y = _mean3(one * one) - mean_x**2, _mean3(other * other) - mean_y**2
     both = _mean3(one * other) - mean_x * mean_y

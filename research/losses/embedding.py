@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from research.errors import unknown
+from research.losses._arrays import pair, root, unit
 from research.losses._inputs import (
     AnyArray,
     ClassLabels,
@@ -97,18 +98,17 @@ def contrastive(first: Embeddings, second: Embeddings, same: YesOrNo, *, margin:
 
 
 def arcface(cosines: Cosines, labels: ClassLabels, *, margin: Number = 0.5, scale: Number = 64.0) -> PerExample:
-    """Softmax cross-entropy of scale x cos(angle), the true class's angle made `margin` radians larger. Shapes: "b k",
-    "b".
+    """Softmax cross-entropy of scale x cos(angle), the true class's angle made `margin` radians larger.
 
-    `cosines` are products of normalised embeddings and normalised class vectors. Deng et al. 2019 (arXiv 1801.07698,
-    eq. 3); where the angle and the margin pass pi, cos - margin x sin(margin), as in their code, so that it goes on
-    falling. Labels that are probabilities give each class its share of the margin's effect.
+    Shapes: "b k", "b". `cosines` are products of normalised embeddings and normalised class vectors. Deng et al. 2019
+    (arXiv 1801.07698, eq. 3); where the angle and the margin pass pi, cos - margin x sin(margin), as in their code, so
+    that it goes on falling. Labels that are probabilities give each class its share of the margin's effect.
     """
     cosines = jnp.clip(jnp.asarray(cosines, jnp.float32), -1.0, 1.0)
     margin = jnp.asarray(margin, jnp.float32)
     # The sine of an angle of 0 has no finite gradient by its cosine.
     square = 1.0 - cosines**2
-    sine = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    sine = root(square)
     moved = cosines * jnp.cos(margin) - sine * jnp.sin(margin)
     beyond = cosines <= -jnp.cos(margin)  # cos(pi - margin)
     own = jnp.where(beyond, cosines - margin * jnp.sin(margin), moved)
@@ -116,10 +116,9 @@ def arcface(cosines: Cosines, labels: ClassLabels, *, margin: Number = 0.5, scal
 
 
 def cosface(cosines: Cosines, labels: ClassLabels, *, margin: Number = 0.35, scale: Number = 64.0) -> PerExample:
-    """Softmax cross-entropy of scale x cosine, the true class's cosine less `margin`. Shapes: "b k", "b" as in
-    `arcface`.
+    """Softmax cross-entropy of scale x cosine, the true class's cosine less `margin`.
 
-    Wang et al. 2018 (arXiv 1801.09414, eq. 4).
+    Shapes as in `arcface`. Wang et al. 2018 (arXiv 1801.09414, eq. 4).
     """
     cosines = jnp.clip(jnp.asarray(cosines, jnp.float32), -1.0, 1.0)
     return softmax_cross_entropy(scale * _own(cosines - margin, cosines, labels), labels)
@@ -134,17 +133,15 @@ def siamese_logistic(
     bias: Number = 0.0,
     form: Literal["absolute", "chi_square"] = "absolute",
 ) -> PerExample:
-    """Cross-entropy in nats of sigmoid(weight . difference + bias), the chance of being the same. Shapes: "b d", "b
-    d", "b".
+    """Cross-entropy in nats of sigmoid(weight . difference + bias), the chance of being the same.
 
-    The difference of each component is |f - g| or, with form "chi_square", (f - g)^2 / (f + g), for features that are
-    not negative (|f| + |g| of others), 0 where both are 0: Taigman et al. 2014 (doi 10.1109/CVPR.2014.220, sections
-    4.1, 4.2). Raises `UserError`: no such form.
+    Shapes: "b d", "b d", "b". The difference of each component is |f - g| or, with form "chi_square", (f - g)^2 / (f +
+    g), for features that are not negative (|f| + |g| of others), 0 where both are 0: Taigman et al. 2014 (doi
+    10.1109/CVPR.2014.220, sections 4.1, 4.2). Raises `UserError`: no such form.
     """
     if form not in ("absolute", "chi_square"):
         raise unknown("form of siamese_logistic", form, ("absolute", "chi_square"))
-    chex.assert_equal_shape([first, second])
-    one, other = jnp.asarray(first, jnp.float32), jnp.asarray(second, jnp.float32)
+    one, other = pair(first, second)
     difference = jnp.abs(one - other)
     if form == "chi_square":
         total = jnp.abs(one) + jnp.abs(other)
@@ -166,21 +163,13 @@ def _distance(one: AnyArray, other: AnyArray, kind: str) -> Array:
     """Distance along the last axis, with gradient 0 where it is 0."""
     one, other = jnp.asarray(one, jnp.float32), jnp.asarray(other, jnp.float32)
     if kind == "cosine":
-        return 1.0 - jnp.sum(_unit(one) * _unit(other), axis=-1)
+        return 1.0 - jnp.sum(unit(one) * unit(other), axis=-1)
     square = jnp.sum((one - other) ** 2, axis=-1)
     if kind == "squared":
         return square
     if kind == "euclidean":
-        return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+        return root(square)
     raise unknown("distance", kind, DISTANCES)
-
-
-def _unit(vectors: Array) -> Array:
-    """Vectors of length 1; one of zeros stays one."""
-    largest = jnp.max(jnp.abs(vectors), axis=-1, keepdims=True)
-    scaled = vectors / jnp.where(largest > 0, jax.lax.stop_gradient(largest), 1.0)  # squares of it do not overflow
-    square = jnp.sum(scaled**2, axis=-1, keepdims=True)
-    return scaled / jnp.sqrt(jnp.where(square > 0, square, 1.0))
 
 
 def _mean_loss(near: Array, far: Array, chosen: Bool[Array, "..."], margin: Number) -> OfBatch:

@@ -1,6 +1,6 @@
 """Losses between what a network's layers give for two pictures: perceptual distance, content and style. float32 inside.
 
-Features are maps "b h w c" by the name of their layer, of any network (`research.analysis.features`); both pictures' of
+Features are maps "b h w c" by the name of their layer, of any network; both pictures' of
 the same layers.
 """
 
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from research.errors import UserError, unknown
+from research.losses._arrays import unit
 from research.losses._gram import gram_matrix
 from research.losses._inputs import AnyArray, Features, Number, PerExample
 
@@ -21,10 +22,10 @@ PLACES = (1, 2, 3)
 def perceptual(
     predictions: Features, targets: Features, *, layer_weights: Mapping[str, Number] | None = None
 ) -> PerExample:
-    """Sum over layers of weight x mean squared difference. Shapes: maps "b h w c" by layer; weights by layer, 1
-    without.
+    """Sum over layers of weight x mean squared difference.
 
-    Johnson et al. 2016 (arXiv 1603.08155, eq. 2). Raises `UserError`: other layers in one than in the other, or none.
+    Shapes: maps "b h w c" by layer; weights by layer, 1 without. Johnson et al. 2016 (arXiv 1603.08155, eq. 2). Raises
+    `UserError`: other layers in one than in the other, or none.
     """
     return _summed(predictions, targets, layer_weights, lambda f, g: jnp.mean((f - g) ** 2, axis=PLACES))
 
@@ -41,7 +42,7 @@ def lpips(
     _check_names(channel_weights, predictions)
     total = jnp.zeros(len(next(iter(predictions.values()))), jnp.float32)
     for name, maps in predictions.items():
-        apart = (_unit(maps) - _unit(targets[name])) ** 2
+        apart = (unit(maps) - unit(targets[name])) ** 2
         weighted = jnp.einsum("bhwc,c->bhw", apart, jnp.asarray(channel_weights[name], jnp.float32))
         total += jnp.mean(weighted, axis=(1, 2))
     return total
@@ -101,12 +102,3 @@ def _check_names(given: Mapping[str, object], layers: Features) -> None:
             raise unknown("layer", name, layers)
         if name not in given:
             raise UserError(f"layer {name!r} has no counterpart; expected one for each of: {', '.join(layers)}")
-
-
-def _unit(maps: AnyArray) -> jax.Array:
-    """Each place's channels made of length 1; zeros stay."""
-    maps = jnp.asarray(maps, jnp.float32)
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(maps), axis=-1, keepdims=True))
-    scaled = maps / jnp.where(largest > 0, largest, 1.0)
-    square = jnp.sum(scaled**2, axis=-1, keepdims=True)
-    return scaled / jnp.sqrt(jnp.where(square > 0, square, 1.0))

@@ -4,11 +4,11 @@ A target is [pc, bx, by, bh, bw, c1 .. cn]: whether there is an object, its cent
 one-hot row (or probabilities). Where there is none, what follows pc counts for nothing and may be anything.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
+from research.losses._arrays import pair
 from research.losses._inputs import (
     AnyArray,
     Number,
@@ -60,8 +60,7 @@ def cell_loss(
 
 def _parts(predictions: AnyArray, targets: AnyArray) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The target's pc, squared error of the box and cross-entropy of the classes, both 0 where there is no pc."""
-    chex.assert_equal_shape([predictions, targets])
-    predictions, targets = jnp.asarray(predictions, jnp.float32), jnp.asarray(targets, jnp.float32)
+    predictions, targets = pair(predictions, targets)
     confidence = targets[..., 0]
     # What a target without an object says of a box is of no account, though it be nan.
     known = jnp.where((confidence > 0)[..., None], targets, 0.0)

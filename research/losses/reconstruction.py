@@ -3,12 +3,11 @@
 Shapes: "b h w c" both. Values are from 0 to 1, or to `data_range`.
 """
 
-import chex
-import jax
 import jax.numpy as jnp
 import optax
 
 from research import image
+from research.losses._arrays import pair
 from research.losses._inputs import ImageLogits, Images, Number, PerExample, Signed
 
 PIXELS = (1, 2, 3)
@@ -16,7 +15,7 @@ PIXELS = (1, 2, 3)
 
 def mse(predictions: Images, targets: Images) -> PerExample:
     """Mean of (prediction - target)^2."""
-    return jnp.mean(optax.losses.squared_error(*_float32(predictions, targets)), axis=PIXELS)
+    return jnp.mean(optax.losses.squared_error(*pair(predictions, targets)), axis=PIXELS)
 
 
 def bce(predictions: ImageLogits, targets: Images) -> PerExample:
@@ -24,7 +23,7 @@ def bce(predictions: ImageLogits, targets: Images) -> PerExample:
 
     Where targets are between 0 and 1 its least value, at sigmoid(prediction) = target, is their own entropy.
     """
-    return jnp.mean(optax.losses.sigmoid_binary_cross_entropy(*_float32(predictions, targets)), axis=PIXELS)
+    return jnp.mean(optax.losses.sigmoid_binary_cross_entropy(*pair(predictions, targets)), axis=PIXELS)
 
 
 def charbonnier(predictions: Images, targets: Images, *, epsilon: Number = 1e-3) -> PerExample:
@@ -32,13 +31,13 @@ def charbonnier(predictions: Images, targets: Images, *, epsilon: Number = 1e-3)
 
     Charbonnier et al. 1994 (doi 10.1109/ICIP.1994.413553); as in Lai et al. 2017 (arXiv 1704.03915, section 3.3).
     """
-    predictions, targets = _float32(predictions, targets)
+    predictions, targets = pair(predictions, targets)
     return jnp.mean(jnp.sqrt((predictions - targets) ** 2 + epsilon**2), axis=PIXELS)
 
 
 def ssim_loss(predictions: Images, targets: Images, *, data_range: float = 1.0) -> PerExample:
     """1 - SSIM, from 0 to 2 (`research.image.structural_similarity`). Raises `UserError`: smaller than 11 x 11."""
-    return 1.0 - image.structural_similarity(*_float32(predictions, targets), data_range=data_range)
+    return 1.0 - image.structural_similarity(*pair(predictions, targets), data_range=data_range)
 
 
 def psnr_loss(predictions: Images, targets: Images, *, data_range: float = 1.0, epsilon: Number = 1e-8) -> Signed:
@@ -46,11 +45,6 @@ def psnr_loss(predictions: Images, targets: Images, *, data_range: float = 1.0, 
 
     As in Chen et al. 2022 (arXiv 2204.04676, its code's PSNRLoss).
     """
-    predictions, targets = _float32(predictions, targets)
+    predictions, targets = pair(predictions, targets)
     error = jnp.mean(optax.losses.squared_error(predictions, targets), axis=PIXELS) / data_range**2
     return 10.0 * jnp.log10(error + epsilon)
-
-
-def _float32(predictions: Images, targets: Images) -> tuple[jax.Array, jax.Array]:
-    chex.assert_equal_shape([predictions, targets])
-    return jnp.asarray(predictions, jnp.float32), jnp.asarray(targets, jnp.float32)

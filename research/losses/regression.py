@@ -4,22 +4,22 @@ The sum, as a vector is predicted as a whole: squared error is then its squared 
 `reconstruction`.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 
-from research.losses._inputs import AnyArray, Number, PerExample, Values
+from research.losses._arrays import pair
+from research.losses._inputs import Number, PerExample, Values
 
 
 def squared_error(predictions: Values, targets: Values) -> PerExample:
     """Squared euclidean distance, sum of (prediction - target)^2 over all but the batch. Shapes: both "b ..."."""
-    return _summed(optax.losses.squared_error(*_float32(predictions, targets)))
+    return _summed(optax.losses.squared_error(*pair(predictions, targets)))
 
 
 def absolute_error(predictions: Values, targets: Values) -> PerExample:
     """Sum of |prediction - target| over all but the batch. Shapes: both "b ..."."""
-    predictions, targets = _float32(predictions, targets)
+    predictions, targets = pair(predictions, targets)
     return _summed(jnp.abs(predictions - targets))
 
 
@@ -29,12 +29,7 @@ def huber(predictions: Values, targets: Values, *, delta: Number = 1.0) -> PerEx
     Huber 1964 (doi 10.1214/aoms/1177703732). With delta 1 it is the smooth L1 of Girshick 2015 (arXiv 1504.08083, eq.
     3).
     """
-    return _summed(optax.losses.huber_loss(*_float32(predictions, targets), delta=delta))
-
-
-def _float32(predictions: AnyArray, targets: AnyArray) -> tuple[jax.Array, jax.Array]:
-    chex.assert_equal_shape([predictions, targets])
-    return jnp.asarray(predictions, jnp.float32), jnp.asarray(targets, jnp.float32)
+    return _summed(optax.losses.huber_loss(*pair(predictions, targets), delta=delta))
 
 
 def _summed(values: jax.Array) -> jax.Array:

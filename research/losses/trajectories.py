@@ -18,8 +18,7 @@ def mixture_nll(
     *,
     anchors: Float[AnyArray, "k t 2"],
 ) -> Signed:
-    """-log softmax(logits) of the anchor nearest to the truth, - log of the Gaussian around that anchor + offset, in
-    nats.
+    """-log softmax(logits) of the anchor nearest to the truth, - log of the Gaussian around anchor + offset, nats.
 
     Shapes: logits "b k"; offsets and log of standard deviations (x and y independent) "b k t 2"; targets "b t 2";
     anchors "k t 2". A density may be more than 1, so this may be less than 0. Chai et al. 2019 (arXiv 1910.05449, eq.
