@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "boxes": set(),
     "image": set(),
     "losses": {"boxes", "image"},
-    "metrics": {"losses"},
+    "metrics": {"boxes", "image", "losses"},
     "tasks": {"losses", "metrics"},
     "data": set(),
     "scaling": {"models", "nn"},

@@ -18,8 +18,8 @@ import jax
 
 from research import catalogue
 from research.errors import UserError, unknown
+from research.inputs import AnyArray, BinaryLabels, ClassLabels, Logits, Mask, PerExample
 from research.losses._gram import gram_matrix
-from research.losses._inputs import AnyArray, BinaryLabels, ClassLabels, Logits, Mask, PerExample
 from research.losses._reduction import masked_mean, masked_sum
 from research.losses._straight_through import straight_through
 

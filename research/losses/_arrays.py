@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from research.losses._inputs import AnyArray
+from research.inputs import AnyArray
 
 Numbers = Float[Array, "..."]
 

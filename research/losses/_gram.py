@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from research.losses._inputs import AnyArray
+from research.inputs import AnyArray
 
 
 def gram_matrix(maps: Float[AnyArray, "b h w c"]) -> Float[Array, "b c c"]:

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from research.losses._inputs import Mask, PerExample
+from research.inputs import Mask, PerExample
 
 
 def masked_sum(values: PerExample, mask: Mask) -> Float[Array, ""]:

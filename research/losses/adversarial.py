@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from research.losses._arrays import root
-from research.losses._inputs import (
+from research.inputs import (
     AnyArray,
     Critic,
     FakeExamples,
@@ -24,6 +23,7 @@ from research.losses._inputs import (
     RealScores,
     Signed,
 )
+from research.losses._arrays import root
 from research.losses._reduction import masked_mean
 
 

@@ -7,8 +7,8 @@ more.
 import jax.numpy as jnp
 
 from research import boxes
+from research.inputs import Boxes, Number, Offsets, PerExample
 from research.losses._arrays import pair
-from research.losses._inputs import Boxes, Number, Offsets, PerExample
 
 
 def iou_loss(predictions: Boxes, targets: Boxes) -> PerExample:

@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from research.errors import unknown
-from research.losses._inputs import BinaryLabels, ClassLabels, Logits, Number, PerExample, Scores, Signs
+from research.inputs import BinaryLabels, ClassLabels, Logits, Number, PerExample, Scores, Signs
 
 HingeForm = Literal["crammer_singer", "weston_watkins", "one_vs_rest"]
 

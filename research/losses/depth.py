@@ -4,8 +4,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from research.inputs import AnyArray, Depths, Disparities, Images, Number, PerExample
 from research.losses._arrays import pair
-from research.losses._inputs import AnyArray, Depths, Disparities, Images, Number, PerExample
 
 SMALLEST = 1e-6  # of a depth that has a logarithm
 

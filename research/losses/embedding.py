@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from research.errors import unknown
-from research.losses._arrays import pair, root, unit
-from research.losses._inputs import (
+from research.inputs import (
     AnyArray,
     ClassLabels,
     Cosines,
@@ -21,6 +20,7 @@ from research.losses._inputs import (
     PerExample,
     YesOrNo,
 )
+from research.losses._arrays import pair, root, unit
 from research.losses.classification import softmax_cross_entropy
 
 Distance = Literal["euclidean", "squared", "cosine"]

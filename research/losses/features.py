@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from research.errors import UserError, unknown
+from research.inputs import AnyArray, Features, Number, PerExample
 from research.losses._arrays import unit
 from research.losses._gram import gram_matrix
-from research.losses._inputs import AnyArray, Features, Number, PerExample
 
 PLACES = (1, 2, 3)
 

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Float, Num
 
 from research import landmarks
-from research.losses._inputs import AnyArray, HeatmapPoints, Heatmaps, Landmarks, Number, PerExample
+from research.inputs import AnyArray, HeatmapPoints, Heatmaps, Landmarks, Number, PerExample
 
 Visible = Num[AnyArray, "b n"]
 

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from research.inputs import Codes, Encodings, LatentMeans, LogVariances, Number, PerExample
 from research.losses._arrays import pair
-from research.losses._inputs import Codes, Encodings, LatentMeans, LogVariances, Number, PerExample
 
 
 def gaussian_kl(means: LatentMeans, log_variances: LogVariances) -> PerExample:

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from research.losses._arrays import pair
-from research.losses._inputs import (
+from research.inputs import (
     AnyArray,
     Number,
     ObjectGrid,
@@ -18,6 +17,7 @@ from research.losses._inputs import (
     ObjectScores,
     PerExample,
 )
+from research.losses._arrays import pair
 
 
 def localization_loss(

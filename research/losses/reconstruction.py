@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from research import image
+from research.inputs import ImageLogits, Images, Number, PerExample, Signed
 from research.losses._arrays import pair
-from research.losses._inputs import ImageLogits, Images, Number, PerExample, Signed
 
 PIXELS = (1, 2, 3)
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from research.inputs import Number, PerExample, Values
 from research.losses._arrays import pair
-from research.losses._inputs import Number, PerExample, Values
 
 
 def squared_error(predictions: Values, targets: Values) -> PerExample:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from research.losses._inputs import Images, Parameters, Penalty, PerExample
+from research.inputs import Images, Parameters, Penalty, PerExample
 
 
 def _kernels(path: str, leaf: Any) -> bool:

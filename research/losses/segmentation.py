@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from research import image
-from research.losses._inputs import (
+from research.inputs import (
     AnyArray,
     Instances,
     Number,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Num
 
-from research.losses._inputs import AnyArray, PerExample, SequenceLogits, Symbols
+from research.inputs import AnyArray, PerExample, SequenceLogits, Symbols
 
 
 def ctc(

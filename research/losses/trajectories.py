@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from research.losses._inputs import AnchorLogits, AnchorLogScales, AnchorOffsets, AnyArray, Signed, Trajectories
+from research.inputs import AnchorLogits, AnchorLogScales, AnchorOffsets, AnyArray, Signed, Trajectories
 
 
 def mixture_nll(

@@ -1,4 +1,4 @@
-"""Metrics by theme: batch -> accumulator (masked, mergeable by addition) -> value. A public function here is a metric.
+"""Metrics by theme: batch -> accumulator (masked, mergeable) -> value. A public function here is a metric.
 
     from research import metrics
     seen = [metrics.top_k(logits, labels, mask, k=5) for logits, labels, mask in batches]
@@ -16,9 +16,43 @@ from typing import Any
 
 from research import catalogue
 from research.errors import unknown
-from research.metrics._accumulators import Confusion, Decisions, Mean, average, mean, merge, share
+from research.metrics._accumulators import (
+    Calibration,
+    Confusion,
+    Decisions,
+    Detections,
+    Edits,
+    Entropies,
+    Mean,
+    Moments,
+    NgramMatches,
+    Panoptic,
+    Ranked,
+    average,
+    mean,
+    merge,
+    share,
+)
 
-__all__ = ["Confusion", "Decisions", "Mean", "average", "get", "mean", "merge", "names", "share"]
+__all__ = [
+    "Calibration",
+    "Confusion",
+    "Decisions",
+    "Detections",
+    "Edits",
+    "Entropies",
+    "Mean",
+    "Moments",
+    "NgramMatches",
+    "Panoptic",
+    "Ranked",
+    "average",
+    "get",
+    "mean",
+    "merge",
+    "names",
+    "share",
+]
 
 Metric = Callable[..., Any]
 

@@ -11,10 +11,13 @@ from typing import Any, Literal
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Integer
 
-from research.losses import BinaryLabels, ClassLabels, Logits, Mask, softmax_cross_entropy
-from research.metrics._accumulators import Confusion, Decisions, Mean, mean, share
+from research.inputs import BinaryLabels, ClassLabels, Logits, Mask
+from research.losses import softmax_cross_entropy
+from research.metrics._accumulators import Calibration, Confusion, Decisions, Mean, mean, share
+from research.metrics._decisions import decided
 
 Average = Literal["macro", "micro", "weighted"]
 Values = Any  # a float array of the accumulator's own kind (NumPy or JAX): "k" per class, or a scalar
@@ -40,6 +43,46 @@ def negative_log_likelihood(logits: Logits, labels: ClassLabels, mask: Mask) -> 
     return mean(softmax_cross_entropy(logits, labels), mask)
 
 
+def brier(logits: Logits, labels: ClassLabels, mask: Mask) -> Mean:
+    """Mean over examples of the sum over classes of (softmax(logits) - one-hot label)^2, from 0 to 2.
+
+    Brier 1950 (doi 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2, eq. 2). Dense labels are compared as they are.
+    """
+    chex.assert_rank(logits, 2)
+    truth = jax.nn.one_hot(labels, logits.shape[-1]) if labels.ndim == 1 else labels.astype(jnp.float32)
+    probabilities = jax.nn.softmax(jnp.asarray(logits, jnp.float32), axis=-1)
+    return mean(jnp.sum((probabilities - truth) ** 2, axis=-1), mask)
+
+
+def calibration(logits: Logits, labels: ClassLabels, mask: Mask, *, bins: int = 15) -> Calibration:
+    """Examples by how sure of its class the model was, in `bins` of equal width (lower edge out, upper edge in).
+
+    Guo et al. 2017 (arXiv 1706.04599, section 2, 15 bins). Confidence is the highest of softmax(logits); one that is
+    not a number is in the first bin as 0, and wrong.
+    """
+    chex.assert_rank(logits, 2)
+    probabilities = jax.nn.softmax(jnp.asarray(logits, jnp.float32), axis=-1)
+    confidence = jnp.max(probabilities, axis=-1)
+    known = ~jnp.isnan(confidence)
+    confidence = jnp.where(known, confidence, 0.0)
+    right = known & (jnp.argmax(probabilities, axis=-1) == _class_index(labels))
+    edges = jnp.asarray(np.linspace(0, 1, bins + 1)[1:-1], jnp.float32)
+    index = jnp.searchsorted(edges, confidence)
+    real = mask > 0
+
+    def count(values: Any) -> jax.Array:
+        return jnp.zeros(bins, values.dtype).at[index].add(values)
+
+    counts = count(real.astype(jnp.int32)), count((real & right).astype(jnp.int32))
+    return Calibration(*counts, count(jnp.where(real, confidence, 0.0)))
+
+
+def expected_calibration_error(seen: Calibration) -> Values:
+    """Mean over examples of |accuracy - mean confidence| of their bin; 0 over no examples. Guo et al. 2017, eq. 3."""
+    gap: Values = abs(seen.correct - seen.confidence)
+    return gap.sum() / seen.examples.__array_namespace__().maximum(seen.examples.sum(), 1)
+
+
 def confusion_matrix(logits: Logits, labels: ClassLabels, mask: Mask) -> Confusion:
     """Counts "k k" of (true class, class of the highest logit), lowest index among equals."""
     chex.assert_rank(logits, 2)
@@ -54,7 +97,7 @@ def decisions(logits: Logits, labels: BinaryLabels, mask: Mask) -> Decisions:
 
     Shapes: labels "b k", or "b": class indices, or 0 and 1 where k is 1.
     """
-    predicted, truth = _yes(logits, labels)
+    predicted, truth = decided(logits, labels)
     real = (mask > 0)[:, None]
 
     def count(outcome: Bool[Array, "b k"]) -> jax.Array:
@@ -65,7 +108,7 @@ def decisions(logits: Logits, labels: BinaryLabels, mask: Mask) -> Decisions:
 
 def subset_accuracy(logits: Logits, labels: BinaryLabels, mask: Mask) -> Mean:
     """Share of examples with every yes/no decision right, decided as in `decisions`."""
-    predicted, truth = _yes(logits, labels)
+    predicted, truth = decided(logits, labels)
     return share(jnp.all(predicted == truth, axis=-1), mask)
 
 
@@ -94,19 +137,6 @@ def f1(outcomes: Decisions, *, average: Average | None = None) -> Values:
 def _class_index(labels: ClassLabels) -> Integer[Array, "b"]:
     """The class of each example: dense labels count as their most probable class."""
     return jnp.asarray(labels) if labels.ndim == 1 else jnp.argmax(labels, axis=-1)
-
-
-def _yes(logits: Logits, labels: BinaryLabels) -> tuple[Bool[Array, "b k"], Bool[Array, "b k"]]:
-    """What is predicted and what is true of each example and class."""
-    chex.assert_rank(logits, 2)
-    if labels.ndim == 1:
-        num_classes = logits.shape[-1]
-        classes = jnp.arange(num_classes, dtype=labels.dtype) if num_classes > 1 else jnp.ones(1, labels.dtype)
-        truth = labels[:, None] == classes[None, :]
-    else:
-        truth = labels > 0.5
-    chex.assert_equal_shape([logits, truth])
-    return jnp.asarray(logits > 0), jnp.asarray(truth)
 
 
 def _ratio(numerator: Values, denominator: Values) -> Values:

@@ -4,7 +4,7 @@ Numbers may be of any float type; losses compute in float32. "*s" stands for any
 pictures, "d h w" for volumes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import jax
@@ -29,6 +29,9 @@ Signs = Annotated[Integer[AnyArray, "b"] | Float[AnyArray, "b"], "signs"]
 YesOrNo = Annotated[Integer[AnyArray, "b"] | Bool[AnyArray, "b"] | Float[AnyArray, "b"], "yes or no"]
 # Cosines of angles, of an embedding to each class.
 Cosines = Annotated[Float[AnyArray, "b k"], "cosines"]
+
+# How likely each class is: rows that sum to 1.
+Probabilities = Annotated[Float[AnyArray, "b k"], "probabilities"]
 
 # Regression. Any numbers, of any shape after the batch.
 Values = Annotated[Float[AnyArray, "b ..."], "values"]
@@ -62,6 +65,9 @@ PixelTruth = Annotated[Float[AnyArray, "b *s k"], "pixel truth"]
 PixelLabels = Annotated[Integer[AnyArray, "b *s"], "pixel labels"]
 # Which object each pixel belongs to: 1, 2, .. and 0 for none.
 Instances = Annotated[Integer[AnyArray, "b h w"], "instances"]
+# [class, instance] of each pixel: equal ones are a segment; a class of less than 0 is none (in truth: not known).
+Segments = Annotated[Integer[AnyArray, "b h w 2"], "segments"]
+TrueSegments = Annotated[Integer[AnyArray, "b h w 2"], "true segments"]
 # Pictures with values from 0 to 1 (or to `data_range`), and scores whose sigmoid is one.
 Images = Annotated[Float[AnyArray, "b h w c"], "images"]
 ImageLogits = Annotated[Float[AnyArray, "b h w c"], "image logits"]
@@ -86,6 +92,10 @@ AnchorLogits = Annotated[Float[AnyArray, "b k"], "anchor logits"]
 AnchorOffsets = Annotated[Float[AnyArray, "b k t 2"], "anchor offsets"]
 AnchorLogScales = Annotated[Float[AnyArray, "b k t 2"], "anchor log scales"]
 Trajectories = Annotated[Float[AnyArray, "b t 2"], "trajectories"]
+
+# Strings, one for each example; and one or several that it should be.
+Texts = Annotated[Sequence[str], "texts"]
+References = Annotated[Sequence[str] | Sequence[Sequence[str]], "references"]
 
 # What a critic says of examples that are real, and that are made.
 RealScores = Annotated[Float[AnyArray, "b"], "scores of real"]
