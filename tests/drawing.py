@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research import losses
+from research.metrics.boxes import PredictedBoxes, TrueBoxes
 
 # Far beyond any logit a network gives; exp of it overflows float32.
 EXTREME = 1e4
@@ -218,6 +219,45 @@ def _parameters(random: Random, b: int) -> Drawn:
     return Drawn((drawn,), {"conv1": {"kernel": np.zeros((3, 3, 2, 4), np.float32), "bias": _normal(random, 4)}})
 
 
+def _compared(random: Random, b: int) -> Drawn:
+    same = random.integers(0, 2, b).astype(np.int32)
+    return Drawn((_normal(random, b).round(1), same), 2 * same.astype(np.float32) - 1)
+
+
+def _probabilities(random: Random, b: int, k: int = 5) -> Drawn:
+    rows = random.gamma(0.5, size=(b, k)).astype(np.float32) + np.float32(1e-3)
+    return Drawn((rows / rows.sum(axis=-1, keepdims=True),))
+
+
+def _segments(random: Random, b: int) -> Drawn:
+    """Patches of 3 x 3 pixels, so that some segments of both overlap by more than half."""
+    truth = random.integers(-1, 3, (b, 3, 2, 2)).astype(np.int32).repeat(3, axis=1).repeat(3, axis=2)
+    moved = np.where(random.random((b, 9, 6, 1)) < 0.2, truth[:, ::-1], truth)
+    return Drawn((moved, truth), truth)
+
+
+def _detected(random: Random, b: int, found: int = 7, objects: int = 4) -> Drawn:
+    corner, size = _uniform(random, b, objects, 2, high=60), _uniform(random, b, objects, 2, low=10, high=90)
+    truth = np.concatenate([corner, corner + size], axis=-1)
+    classes = random.integers(-1, 3, (b, objects)).astype(np.int32)
+    which = random.integers(0, objects, (b, found))
+    rows = np.arange(b)[:, None]
+    places = truth[rows, which] + _uniform(random, b, found, 4, low=-6, high=6)
+    predicted = PredictedBoxes(places, _uniform(random, b, found), classes[rows, which])
+    return Drawn((predicted, TrueBoxes(truth, classes, random.random((b, objects)) < 0.2)))
+
+
+WORDS = ("a", "dog", "is", "playing", "running", "in", "the", "park")
+
+
+def _texts(random: Random, b: int) -> Drawn:
+    def texts() -> list[str]:
+        return [" ".join(random.choice(WORDS, random.integers(1, 8))) for _ in range(b)]
+
+    targets = texts()
+    return Drawn((texts(), targets), targets)
+
+
 # Meanings of the inputs, in their order -> form -> what draws them for b examples.
 DRAWN: dict[tuple[str, ...], dict[str, Callable[..., Drawn]]] = {
     **{("logits", m): {form: _classified(m, form) for form in forms} for m, forms in FORMS.items()},
@@ -256,6 +296,13 @@ DRAWN: dict[tuple[str, ...], dict[str, Callable[..., Drawn]]] = {
     ("critic", "real examples", "fake examples", "key"): {"": _real_and_fake},
     ("critic", "real examples"): {"": lambda random, b: Drawn((_normal(random, b, 3),), bound=(_critic,))},
     ("parameters",): {"": _parameters},
+    ("scores", "yes or no"): {"": _compared},
+    ("embeddings",): {"": lambda random, b: Drawn((_normal(random, b, 4) + 3,))},
+    ("probabilities",): {"": _probabilities},
+    ("segments", "true segments"): {"": _segments},
+    ("predicted boxes", "true boxes"): {"": _detected},
+    ("texts", "texts"): {"": _texts},
+    ("texts", "references"): {"": _texts},
 }
 
 # Options that have no default, and others that change what a function computes: what the laws give them.
@@ -263,6 +310,7 @@ REQUIRED: dict[str, Any] = {
     "weight": np.asarray([0.5, -1.0, 2.0, 0.3], np.float32),
     "channel_weights": {"conv1": np.asarray([0.2, 1.0], np.float32), "conv2": np.asarray([1.0, 0.0, 0.5], np.float32)},
     "max_instances": 2,
+    "num_classes": 3,
     "anchors": np.linspace(-2, 2, 24, dtype=np.float32).reshape(3, 4, 2),
 }
 VARIED: dict[str, tuple[Any, ...]] = {
@@ -271,6 +319,9 @@ VARIED: dict[str, tuple[Any, ...]] = {
     "temperature": (4.0,),
     "class_weights": (np.asarray([0.5, 1.0, 3.0], np.float32),),
     "ignore_index": (1,),
+    "bins": (4,),
+    "k": (2,),
+    "power": (2,),
 }
 
 

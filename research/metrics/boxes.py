@@ -53,12 +53,12 @@ Truth = Annotated[TrueBoxes, "true boxes"]
 
 def box_iou(predictions: Boxes, targets: Boxes, mask: Mask) -> Mean:
     """Mean over examples of the intersection over union of two boxes. Shapes: "b 4" both, corners."""
-    return mean(boxes.iou(predictions, targets), mask)
+    return mean(_iou(predictions, targets), mask)
 
 
 def box_accuracy(predictions: Boxes, targets: Boxes, mask: Mask, *, threshold: float = 0.5) -> Mean:
     """Share of examples whose boxes overlap by at least `threshold` (IoU). Shapes: "b 4" both, corners."""
-    return share(boxes.iou(predictions, targets) >= threshold, mask)
+    return share(_iou(predictions, targets) >= threshold, mask)
 
 
 def detections(
@@ -146,6 +146,10 @@ def mean_average_precision(seen: Detections, *, interpolation: Interpolation = "
     return summary | {f"map_{name}": average(values[..., i]) for i, name in enumerate(AREAS) if i}
 
 
+def _iou(predictions: Boxes, targets: Boxes) -> Float[Array, "b"]:
+    return boxes.iou(jnp.asarray(predictions, jnp.float32), jnp.asarray(targets, jnp.float32))
+
+
 def _left_out(crowd: Bool[Array, "*b g"], areas: Float[Array, "*b g"]) -> Bool[Array, "*b a g"]:
     """Objects that need not be found, for each range of areas."""
     return crowd[..., None, :] | _outside(areas)
@@ -164,7 +168,11 @@ def _of_picture(
     scores = jnp.asarray(predicted.scores, jnp.float32)
     scores = jnp.where(jnp.isnan(scores), -jnp.inf, scores)
     order = jnp.argsort(jnp.where(predicted.classes < 0, jnp.inf, -scores), stable=True)
-    places, scores, classes = jnp.asarray(predicted.boxes)[order], scores[order], jnp.asarray(predicted.classes)[order]
+    places, scores, classes = (
+        jnp.asarray(predicted.boxes, jnp.float32)[order],
+        scores[order],
+        jnp.asarray(predicted.classes)[order],
+    )
     same = classes[:, None] == classes[None, :]
     rank = jnp.sum(jnp.tril(same, -1), axis=1)
 

@@ -61,6 +61,6 @@ def _averaged(
     known = (t > 0) & (t < jnp.inf)
     d = jnp.maximum(jnp.where(known & ~jnp.isnan(d), d, SMALLEST), SMALLEST)
     values = jnp.where(known, of_pixel(d, jnp.where(known, t, 1.0)), 0.0)
-    count = jnp.sum(known, axis=(1, 2))
-    pictures = of_picture(jnp.sum(values, axis=(1, 2)) / jnp.maximum(count, 1))
+    count = jnp.sum(known, axis=(1, 2), dtype=jnp.float32)
+    pictures = of_picture(jnp.sum(values, axis=(1, 2)) / jnp.maximum(count, 1.0))
     return mean(pictures, jnp.where(count > 0, mask, 0.0))

@@ -15,8 +15,8 @@ def moments(features: Embeddings, mask: Mask) -> Moments:
     real = mask > 0
     rows = jnp.where(real[:, None], jnp.asarray(features, jnp.float32), 0.0)
     count = jnp.sum(real, dtype=jnp.int32)
-    mean = jnp.sum(rows, axis=0) / jnp.maximum(count, 1)
-    away = jnp.where(real[:, None], rows - mean, 0.0)
+    mean = jnp.sum(rows, axis=0) / jnp.maximum(count, 1).astype(jnp.float32)
+    away = jnp.where(real[:, None], rows - mean[None], 0.0)
     return Moments(count, mean, jnp.matmul(away.T, away, precision=jax.lax.Precision.HIGHEST))
 
 
@@ -52,7 +52,7 @@ def inception_score(seen: Entropies) -> Any:
 
     Salimans et al. 2016 (arXiv 1606.03498, section 4); over all examples at once, where they average ten splits.
     """
-    count = jnp.maximum(seen.examples, 1)
+    count = jnp.maximum(seen.examples, 1).astype(jnp.float32)
     return jnp.exp(_entropy(seen.probabilities / count) - seen.entropy / count)
 
 

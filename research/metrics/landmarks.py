@@ -68,7 +68,7 @@ def oks(
     distance, seen = _distances(predictions, targets, visible)
     count = distance.shape[1]
     deviations = sigmas or (COCO_SIGMAS if count == len(COCO_SIGMAS) else (0.05,) * count)
-    variance = (2 * np.asarray(deviations, np.float32)) ** 2
+    variance = (2 * np.asarray(deviations, np.float32)[None]) ** 2
     size = jnp.maximum(jnp.asarray(_of_example(area), jnp.float32), np.finfo(np.float32).tiny)
     return _over_points(jnp.exp(-(distance**2) / (2 * size * variance)), seen, mask)
 
@@ -92,6 +92,6 @@ def _of_example(scale: Scale) -> Float[AnyArray, "b 1"] | float:
 
 
 def _over_points(values: Float[jax.Array, "b n"], seen: Bool[jax.Array, "b n"], mask: Mask) -> Mean:
-    count = jnp.sum(seen, axis=1)
-    average = jnp.sum(jnp.where(seen, values, 0.0), axis=1) / jnp.maximum(count, 1)
+    count = jnp.sum(seen, axis=1, dtype=jnp.float32)
+    average = jnp.sum(jnp.where(seen, values, 0.0), axis=1) / jnp.maximum(count, 1.0)
     return mean(average, jnp.where(count > 0, mask, 0.0))

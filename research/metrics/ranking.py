@@ -54,7 +54,7 @@ def roc(ranked: Ranked) -> Roc:
     total_yes, total_no = jnp.sum(yes, axis=0), jnp.sum(no, axis=0)
 
     def curve(counts: Counts, total: Counts) -> Numbers:
-        reached = jnp.take_along_axis(jnp.cumsum(counts, axis=0), last, axis=0) / jnp.maximum(total, 1)
+        reached = jnp.take_along_axis(jnp.cumsum(counts, axis=0), last, axis=0) / jnp.maximum(total, 1)[None]
         return jnp.concatenate([jnp.zeros((1, *reached.shape[1:])), reached])
 
     # Padding comes last, and its score of -inf is no threshold that anything has.
