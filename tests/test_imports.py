@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "image": set(),
     "losses": {"boxes", "image"},
     "metrics": {"boxes", "image", "losses"},
-    "tasks": {"losses", "metrics"},
+    "tasks": {"boxes", "losses", "metrics"},
     "data": set(),
     "scaling": {"models", "nn"},
     "training": {"data", "losses", "metrics", "models", "pretrained", "probes", "scaling", "sweeps", "tasks"},

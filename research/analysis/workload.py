@@ -192,6 +192,7 @@ class _Examples:
     name: str
     num_classes: int
     multi_label: bool = False
+    labels: str = "class"
 
 
 def _fetch(resident: PyTree, feed: PyTree, *, split: str, augment: bool) -> PyTree:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from research.config import AugmentationConfig, DataConfig
 from research.data.examples import RESIDENT, DatasetInfo, info
-from research.data.pipeline import Batch, Feed, Host, Pipeline, Resident, resident, resident_shapes
+from research.data.pipeline import Batch, Feed, Host, Pipeline, Resident, label_shape, resident, resident_shapes
 from research.data.sources import SOURCES, source
 from research.data.stored import Stored, digest
 from research.data.streaming import Streaming, streaming, streaming_shapes
@@ -26,6 +26,7 @@ __all__ = [
     "fingerprint",
     "info",
     "input_of",
+    "label_shape",
     "names",
     "pipeline",
     "shapes",

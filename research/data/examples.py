@@ -15,7 +15,7 @@ import numpy as np
 from research.config import DataConfig
 from research.data import splits, transforms
 from research.data.sources import source
-from research.data.stored import Encoded, Examples, Images, Split, Stored
+from research.data.stored import Encoded, Examples, Images, Labels, Split, Stored
 from research.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class DatasetInfo:
     eval_examples: int
     class_names: tuple[str, ...]
     multi_label: bool = False
+    labels: Labels = "class"
 
 
 def _side(cfg: DataConfig, stored: Stored) -> tuple[int, int]:
@@ -58,6 +59,10 @@ def info(cfg: DataConfig, stored: Stored | None = None) -> DatasetInfo:
     for key, values in (("mean", cfg.mean), ("std", cfg.std)):
         if values is not None and len(values) != channels:
             raise UserError(f"data.{key} has {len(values)} values, and images have {channels} channels")
+    if stored.labels != "class" and (cfg.fit == "pad" or (cfg.crop_fraction or 1.0) != 1 or not _square(stored)):
+        raise UserError(
+            f"data.fit and data.crop_fraction move what the labels of {cfg.name} place; expected square images, resized"
+        )
     held = round(cfg.validation * stored.train_examples)
     rest = stored.train_examples - held
     if cfg.validation and not 0 < held < stored.train_examples:
@@ -79,7 +84,12 @@ def info(cfg: DataConfig, stored: Stored | None = None) -> DatasetInfo:
         eval_examples=held or stored.eval_examples,
         class_names=stored.class_names,
         multi_label=stored.multi_label,
+        labels=stored.labels,
     )
+
+
+def _square(stored: Stored) -> bool:
+    return stored.shape[0] is not None and stored.shape[0] == stored.shape[1]
 
 
 def _available_memory() -> int:

@@ -205,8 +205,11 @@ def constant_shapes(info: DatasetInfo) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def label_shape(info: DatasetInfo, count: int) -> jax.ShapeDtypeStruct:
-    """The shape of the labels of `count` examples: a class each, or for several a number for each class."""
-    return jax.ShapeDtypeStruct(*((count, info.num_classes), np.float32) if info.multi_label else ((count,), np.int32))
+    """The shape of the labels of `count` examples: a class each, or a row of numbers."""
+    if info.labels == "class" and not info.multi_label:
+        return jax.ShapeDtypeStruct((count,), np.int32)
+    numbers = {"class": info.num_classes, "object": 5 + info.num_classes, "landmarks": 2 * info.num_classes}
+    return jax.ShapeDtypeStruct((count, numbers[info.labels]), np.float32)
 
 
 def resident_shapes(cfg: DataConfig, augmentation: AugmentationConfig, info: DatasetInfo) -> Resident:

@@ -14,7 +14,7 @@ from etils import epath
 
 from research import paths
 from research.config import DataConfig
-from research.data import splits, tfds, transforms
+from research.data import placed, splits, tfds, transforms
 from research.data.stored import Encoded, Examples, Source, Split, Stored, in_memory
 from research.errors import UserError, unknown
 
@@ -162,6 +162,56 @@ def _fashion(cfg: DataConfig, split: Split) -> Examples:
     return in_memory(images[..., None], labels.astype(np.int32))
 
 
+# --- fashion_objects and figures: made here (`placed`), with exact places.
+
+
+def _objects_files(cfg: DataConfig) -> dict[str, epath.Path]:
+    found = fashion_files(cfg.path)
+    if found is None:
+        where = cfg.path or FASHION_FOLDER
+        raise UserError(f"fashion_objects needs Fashion-MNIST's four files in {where}; run make install-system")
+    return {**found, **placed.photographs()}
+
+
+def _objects_info(cfg: DataConfig) -> Stored:
+    _objects_files(cfg)
+    counts = placed.COUNTS["train"], placed.COUNTS["eval"]
+    return Stored((placed.SIDE, placed.SIDE, 3), _FASHION_NAMES, *counts, labels="object")
+
+
+@functools.cache
+def _things(path: str | None, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    examples = _fashion(DataConfig("fashion_mnist", path=path), split)
+    images, labels = examples.read(np.arange(examples.count))
+    return np.asarray(images)[..., 0], labels
+
+
+def _objects(cfg: DataConfig, split: Split) -> Examples:
+    _objects_files(cfg)
+    return in_memory(*_placed_objects(cfg.path, split))
+
+
+@functools.cache
+def _placed_objects(path: str | None, split: Split) -> tuple[np.ndarray, ...]:
+    return placed.objects(*_things(path, split), len(_FASHION_NAMES), split)
+
+
+def _figures_files(cfg: DataConfig) -> dict[str, epath.Path]:
+    _no_path(cfg)
+    return placed.photographs()
+
+
+def _figures_info(cfg: DataConfig) -> Stored:
+    _figures_files(cfg)
+    counts = placed.COUNTS["train"], placed.COUNTS["eval"]
+    return Stored((placed.SIDE, placed.SIDE, 3), tuple(placed.POINTS), *counts, labels="landmarks")
+
+
+def _figures(cfg: DataConfig, split: Split) -> Examples:
+    images, rows = placed.figures(split)
+    return in_memory(images, rows, np.zeros(len(rows), np.int32))
+
+
 # --- synthetic: a class is a coarse random pattern, an example is that pattern at a quarter of the noise's contrast.
 
 _SYNTHETIC = {"train": 2000, "eval": 500}
@@ -268,6 +318,18 @@ SOURCES: dict[str, Source] = {
     ),
     "synthetic": Source(
         "made up here: 2,500 noisy patterns, 32x32 RGB, 10 classes", _synthetic_info, _synthetic, lambda cfg: {}
+    ),
+    "fashion_objects": Source(
+        "made of Fashion-MNIST: one piece of clothing, or none, on photographs, 64x64 RGB, with its box",
+        _objects_info,
+        _objects,
+        _objects_files,
+    ),
+    "figures": Source(
+        "made here: 22,000 drawn faces on photographs, 64x64 RGB, with five points each",
+        _figures_info,
+        _figures,
+        _figures_files,
     ),
     "image_folder": Source(
         "your own: data.path/train/CLASS/*.png or *.jpg, and test or val beside train",

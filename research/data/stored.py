@@ -14,6 +14,9 @@ from research.config import DataConfig
 from research.errors import UserError
 
 Split = Literal["train", "eval"]
+# What the labels say: a class (or, with `multi_label`, any number); one object, as rows [pc, bx, by, bh, bw, c1 .. cn]
+# of shares of the picture; or points, as rows x1 y1 x2 y2 .. of such shares, whose names are the `class_names`.
+Labels = Literal["class", "object", "landmarks"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Stored:
     eval_examples: int
     multi_label: bool = False
     uniform: bool = True
+    labels: Labels = "class"
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,8 @@ class Examples:
     """One split, in the order its files have it.
 
     `read(positions)` gives the images and labels at these positions, in their order; nothing is decoded. `labels()`
-    gives every label: int32 [n], or float32 [n k] of 0 and 1 when multi-label. That may have to read every record, so
-    only what needs them all (a stratified choice) asks.
+    gives what to choose by: every label, int32 [n], or float32 [n k] of 0 and 1 when multi-label; the class of objects.
+    That may have to read every record, so only what needs them all (a stratified choice) asks.
     """
 
     count: int
@@ -58,9 +62,13 @@ class Examples:
     read: Callable[[np.ndarray], tuple[Images, np.ndarray]]
 
 
-def in_memory(images: np.ndarray, labels: np.ndarray) -> Examples:
-    """A split whose arrays are already here: images uint8 [n h w c], labels int32 [n]."""
-    return Examples(len(labels), lambda: labels, lambda positions: (images[positions], labels[positions]))
+def in_memory(images: np.ndarray, labels: np.ndarray, classes: np.ndarray | None = None) -> Examples:
+    """A split whose arrays are already here: images uint8 [n h w c], labels [n] or [n m]; classes to choose by."""
+    return Examples(
+        len(labels),
+        lambda: labels if classes is None else classes,
+        lambda positions: (images[positions], labels[positions]),
+    )
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,10 @@ class Examples(Protocol):
     def multi_label(self) -> bool:
         """Whether an example has any number of classes (labels "b k") or exactly one (labels "b")."""
 
+    @property
+    def labels(self) -> str:
+        """What the labels say: "class", "object" or "landmarks" (`research.data.stored.Labels`)."""
+
 
 @runtime_checkable
 class Task(Protocol):

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research import catalogue, losses, metrics
+from research import catalogue, metrics
 from research.config import TaskConfig
 from research.errors import UserError
 from research.tasks import Batch, Examples, Statistics
+from research.tasks._values import averages, loss_of
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,8 @@ class Classification:
         The means by name; macro (multi-label: also micro) and per-class precision, recall and F1; for one class per
         example the confusion matrix, a row for each true class.
         """
-        # On the host and in float64: 957 of 1000 is 0.957, not its float32 neighbour.
         host = jax.tree.map(np.asarray, jax.device_get(statistics))
-        values: dict[str, float | list[Any]] = {
-            name: float(metrics.average(seen)) for name, seen in host.items() if isinstance(seen, metrics.Mean)
-        }
+        values = averages(host)
         outcomes = host.get("decisions")
         if "confusion_matrix" in host:
             values["confusion_matrix"] = host["confusion_matrix"].matrix.tolist()
@@ -102,9 +100,8 @@ def create(cfg: TaskConfig, info: Examples) -> Classification:
     Raises `UserError`: unknown loss, a loss for one class per example on multi-label data, a loss that is not about
     class scores, or label smoothing for a loss that has none.
     """
-    function = losses.get(cfg.loss)
-    if not catalogue.is_path(cfg.loss):
-        _check_meaning(cfg.loss, function, info)
+    accepted = ["binary labels"] if info.multi_label else ["class labels", "binary labels"]
+    function = loss_of(cfg, info, "class", [["logits", labels] for labels in accepted])
     smoothing = cfg.label_smoothing or None
     if smoothing is not None:
         if "label_smoothing" not in inspect.signature(function).parameters:
@@ -114,17 +111,3 @@ def create(cfg: TaskConfig, info: Examples) -> Classification:
         if catalogue.is_path(cfg.loss):  # a user's own may ask whether it is 0: to it alone it is no value
             function, smoothing = functools.partial(function, label_smoothing=smoothing), None
     return Classification(function, info.num_classes, info.multi_label, label_smoothing=smoothing)
-
-
-def _check_meaning(name: str, function: Callable[..., jax.Array], info: Examples) -> None:
-    accepted = ["binary labels"] if info.multi_label else ["class labels", "binary labels"]
-    fitting = [n for n in losses.names() if _takes(losses.get(n), accepted)]
-    if name not in fitting:
-        kind = "several classes per example" if info.multi_label else "classes"
-        raise UserError(
-            f"task.loss {name!r} does not fit data {info.name!r}, which has {kind}; expected {' or '.join(fitting)}"
-        )
-
-
-def _takes(function: Callable[..., jax.Array], labels: list[str]) -> bool:
-    return list(losses.meanings(function).values()) in [["logits", meaning] for meaning in labels]

@@ -132,7 +132,7 @@ def resolve(cfg: Config, *, devices: Sequence[jax.Device] | None = None, stored:
     models.check_input(cfg.model.name, info.shape, **transfer.model_fields(cfg))
     data.check_batch_size(prepared, info.train_examples)
     data.input_of(prepared, cfg.augmentation, stored)
-    augmentations.check(cfg.augmentation, info.shape)
+    augmentations.check(cfg.augmentation, info.shape, places=info.labels != "class")
     task = tasks.create(cfg.task, info)
     model = build_model(cfg, num_classes=task.num_outputs)
     layout = parallel.layout(cfg, devices)
@@ -202,8 +202,9 @@ def _check_loss(resolved: Resolved) -> None:
     name, count, batch = resolved.config.task.loss, resolved.task.num_outputs, 3
     outputs = jax.ShapeDtypeStruct((batch, count), jnp.float32)
     mixing = resolved.config.augmentation.mixup or resolved.config.augmentation.cutmix
-    several = resolved.info.multi_label or bool(mixing)  # mixed labels are shares of classes
-    label = jax.ShapeDtypeStruct((batch, count) if several else (batch,), jnp.float32 if several else jnp.int32)
+    label = data.label_shape(resolved.info, batch)
+    if mixing:  # mixed labels are shares of classes
+        label = jax.ShapeDtypeStruct((batch, count), jnp.float32)
     try:
         loss = jax.eval_shape(lambda o, y: resolved.task.loss(o, {"label": y}), outputs, label)
     except KeyboardInterrupt:

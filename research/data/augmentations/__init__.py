@@ -98,8 +98,21 @@ def mix(
     )
 
 
-def check(cfg: AugmentationConfig, shape: tuple[int, int, int]) -> None:
-    """Raise `UserError` where `cfg` cannot be meant for images of `shape` (height, width, channels)."""
+# What moves pixels, or mixes pictures, and leaves the labels where they are.
+MOVES = ("random_resized_crop", "flip", "pad_and_crop", "policy", "mixup", "cutmix")
+
+
+def check(cfg: AugmentationConfig, shape: tuple[int, int, int], *, places: bool = False) -> None:
+    """Raise `UserError` where `cfg` cannot be meant for images of `shape` (height, width, channels).
+
+    `places`: whether labels say where things are.
+    """
+    moving = [name for name in MOVES if getattr(cfg, name) not in (0, "none")] if places else []
+    if moving:
+        raise UserError(
+            f"augmentation.{moving[0]} moves what the labels place, and leaves the labels as they are; expected only "
+            f"{', '.join((*JITTER, 'cutout', 'random_erasing'))} for such data"
+        )
     height, width, channels = shape
     for name in ("crop_area", "crop_ratio"):
         low, high = getattr(cfg, name)
