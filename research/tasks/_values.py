@@ -28,10 +28,13 @@ def fitting(meanings: list[list[str]]) -> list[str]:
 
 def loss_of(cfg: TaskConfig, info: Examples, labels: str, meanings: list[list[str]]) -> Callable[..., jax.Array]:
     """The loss that `cfg` names, of data whose labels are such. Raises `UserError` where either is another kind."""
+    classes = "several classes per example" if info.multi_label else "classes"
+    has = {"class": classes, "object": "one object each", "landmarks": "landmarks"}[info.labels]
     if info.labels != labels:
-        kinds = {"class": "classes", "object": "one object each", "landmarks": "landmarks"}
-        raise UserError(f"task {cfg.name!r} does not fit data {info.name!r}, which has {kinds[info.labels]}")
+        raise UserError(f"task {cfg.name!r} does not fit data {info.name!r}, which has {has}")
     function = losses.get(cfg.loss)
     if not catalogue.is_path(cfg.loss) and cfg.loss not in (known := fitting(meanings)):
-        raise UserError(f"task.loss {cfg.loss!r} does not fit task {cfg.name!r}; expected {' or '.join(known)}")
+        raise UserError(
+            f"task.loss {cfg.loss!r} does not fit data {info.name!r}, which has {has}; expected {' or '.join(known)}"
+        )
     return function

@@ -16,7 +16,7 @@ import pytest
 from research import losses, metrics, tasks
 from research.config import TaskConfig
 from research.errors import UserError
-from tests.drawing import draw
+from tests.drawing import draw, drawn
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,34 @@ class Described:
     name: str = "drawn"
     num_classes: int = 6
     multi_label: bool = False
+    labels: str = "class"
 
 
 SINGLE, SEVERAL = Described(), Described(multi_label=True)
 SIGMOID = "sigmoid_binary_cross_entropy"
-EVERY = [
-    (TaskConfig(name=name, **options), info)
-    for name in tasks.names()
-    for options, info in (({}, SINGLE), ({"loss": SIGMOID}, SINGLE), ({"loss": SIGMOID}, SEVERAL))
-]
+# Each task with the data that it is about: a new one fails here until it has a row.
+DATA = {
+    "classification": [({}, SINGLE), ({"loss": SIGMOID}, SINGLE), ({"loss": SIGMOID}, SEVERAL)],
+    "localization": [
+        ({"loss": "localization_loss"}, Described(num_classes=3, labels="object")),
+        ({"loss": "localization_loss", "lambda_coord": 5.0}, Described(num_classes=3, labels="object")),
+    ],
+    "landmarks": [({"loss": loss}, Described(num_classes=4, labels="landmarks")) for loss in ("landmark_mse", "wing")],
+}
+EVERY = [(TaskConfig(name=name, **options), info) for name in tasks.names() for options, info in DATA[name]]
+OUTPUTS = {"object": ("localization_loss", ""), "landmarks": ("landmark_mse", "rows")}
+SUMS = ("loss", "negative_log_likelihood", "iou", "nme", "pck05", "pck10")  # of float32 numbers, in another order
 every_task = pytest.mark.parametrize(
     ("cfg", "info"), EVERY, ids=[f"{c.name}-{c.loss}-{i.multi_label}" for c, i in EVERY]
 )
 
 
 def _batch(info: Described, seed: int = 0, b: int = 10) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+    if info.labels != "class":
+        function, form = OUTPUTS[info.labels]
+        outputs, labels = drawn(losses.get(function), form, seed=seed, b=b).inputs
+        labels[0] = np.where(np.arange(labels.shape[1]) < 1, 1, labels[0]) if info.labels == "object" else labels[0]
+        return jnp.asarray(outputs), {"label": jnp.asarray(labels), "mask": jnp.ones(b), "index": jnp.arange(b)}
     meaning = ("binary labels", "several") if info.multi_label else ("class labels", "index")
     logits, labels, _ = draw(*meaning, seed=seed, b=b, k=info.num_classes)
     return logits, {"label": labels, "mask": jnp.ones(b), "index": jnp.arange(b)}
@@ -86,10 +99,7 @@ def test_padding_and_splitting_change_no_value(cfg: TaskConfig, info: Described)
     ]
     merged = task.values(functools.reduce(metrics.merge, parts))
     # Everything that is a count is equal to the bit; the losses are float32 sums in another order.
-    assert merged == {
-        name: pytest.approx(value, rel=1e-6) if name in ("loss", "negative_log_likelihood") else value
-        for name, value in whole.items()
-    }
+    assert merged == {name: pytest.approx(value, rel=1e-6) if name in SUMS else value for name, value in whole.items()}
 
 
 @every_task
@@ -165,3 +175,47 @@ def test_a_loss_of_the_users_own_file(tmp_path: Path) -> None:
         UserError, match=r"task.label_smoothing is 0.1; loss '.*mine.py:squared' has no label smoothing"
     ):
         tasks.create(TaskConfig(loss=f"{file}:squared", label_smoothing=0.1), SINGLE)
+
+
+def test_localization_by_hand() -> None:
+    two = Described(num_classes=2, labels="object")
+    # Found well; found by a quarter (0.5 x 0.5 of 1 x 1) with the wrong class; nothing there, and so said.
+    labels = [[1, 0.5, 0.5, 0.4, 0.4, 1, 0], [1, 0.5, 0.5, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0, 0]]
+    outputs = [[0.9, 0.5, 0.5, 0.4, 0.4, 3, 1], [0.8, 0.5, 0.5, 0.5, 0.5, 3, 1], [0.2, 0.9, 0.9, 9.0, 9.0, 3, 1]]
+    labels, outputs = ([[float(n) for n in row] for row in rows] for rows in (labels, outputs))
+    values = _values(two, outputs, labels, name="localization", loss="localization_loss")
+    assert values["accuracy"] == pytest.approx(2 / 3)
+    assert values["iou"] == pytest.approx((1 + 0.25) / 2)
+    assert (values["iou50"], values["iou70"], values["iou90"]) == (0.5, 0.5, 0.5)
+    task = tasks.create(TaskConfig("localization", "localization_loss"), two)
+    wrong = task.errors(jnp.asarray(outputs), {"label": jnp.asarray(labels)})
+    assert wrong.tolist() == [0, 1, 0]
+    assert task.metric == "iou"
+    assert task.num_outputs == 7
+
+
+def test_landmarks_by_hand() -> None:
+    two = Described(num_classes=2, labels="landmarks")
+    # A box of 0.4 x 0.4 around two points; one of them is missed by 0.03, which is 0.075 of its side.
+    labels, outputs = [[0.2, 0.2, 0.6, 0.6]], [[0.2, 0.2, 0.6, 0.63]]
+    values = _values(two, outputs, labels, name="landmarks", loss="landmark_mse")
+    assert values["nme"] == pytest.approx(0.03 / 0.4 / 2, rel=1e-5)  # float32
+    assert (values["pck05"], values["pck10"]) == (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "info", "words"),
+    [
+        (TaskConfig("localization", "localization_loss"), SINGLE, "task 'localization' does not fit data 'drawn'"),
+        (TaskConfig(), Described(labels="object"), "does not fit data 'drawn', which has one object each"),
+        (TaskConfig("localization"), Described(labels="object"), "which has one object each; expected localiz"),
+        (
+            TaskConfig("landmarks", "softmax_cross_entropy"),
+            Described(labels="landmarks"),
+            "expected landmark_mse or wing",
+        ),
+    ],
+)
+def test_a_task_that_is_not_about_the_data_is_refused(cfg: TaskConfig, info: Described, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        tasks.create(cfg, info)
