@@ -6,16 +6,16 @@ python launch.py train fashion_objects --workdir runs/fashion_objects
 from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TaskConfig
 from research.values import Duration
 
-VARIANTS = ("resnet18", "mobilenet_v3_small")
+VARIANTS = ("resnet8", "resnet20")
 
 
-def get_config(variant: str = "resnet18") -> Config:
-    """ResNet-18 whose outputs are [pc, bx, by, bh, bw, c1 .. c10]."""
+def get_config(variant: str = "resnet8") -> Config:
+    """ResNet-8 with a head that sees places, whose outputs are [pc, bx, by, bh, bw, c1 .. c10]."""
     return Config(
         model=ModelConfig(variant),
-        task=TaskConfig("localization", "localization_loss", lambda_coord=20.0),
+        task=TaskConfig("localization", "localization_loss", pool="places", lambda_coord=20.0),
         data=DataConfig("fashion_objects", batch_size=64),
-        optimizer=OptimizerConfig("adamw", learning_rate=1e-3, weight_decay=1e-4),
+        optimizer=OptimizerConfig("adamw", learning_rate=2e-3, weight_decay=1e-4),
         schedule=ScheduleConfig("cosine", warmup=Duration(200, "steps")),
         budget=BudgetConfig(train=Duration(8, "epochs")),
     )

@@ -124,6 +124,7 @@ class TaskConfig(Value):
     name: str = "classification"
     loss: str = "softmax_cross_entropy"  # a name of `launch.py list losses` or `file.py:function`
     label_smoothing: Annotated[float, Range(low=0, high=1)] = 0.0
+    pool: Literal["average", "places"] = "average"  # what the head sees; places: also where each channel is highest
     lambda_coord: NonNegative | None = None  # localization: weights of the loss's terms; None: the loss's own
     lambda_obj: NonNegative | None = None
     lambda_cls: NonNegative | None = None

@@ -3,6 +3,7 @@
 import math
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -52,3 +53,19 @@ def average_pool(
 def global_average_pool(x: Float[Array, "b *space c"]) -> Float[Array, "b c"]:
     """Mean over all spatial axes, in float32 (Lin et al. 2013, arXiv:1312.4400, section 3.2)."""
     return over_space(x.astype(jnp.float32)) / math.prod(x.shape[1:-1])
+
+
+def place_pool(x: Float[Array, "b *space c"]) -> Float[Array, "b features"]:
+    """The mean of each channel, and where it is highest: the expected place, -1 to 1 on each axis of space, float32.
+
+    "b (1 + axes) c": means, then places of the first axis, and so on. The expectation is over softmax of the channel
+    over space (Levine et al. 2016, arXiv:1504.00702, section 5.1: spatial soft argmax), for heads that say where.
+    """
+    maps = x.astype(jnp.float32)
+    space = tuple(range(1, maps.ndim - 1))
+    weights = jax.nn.softmax(maps, axis=space)
+    places = []
+    for axis in space:
+        along = jnp.sum(weights, axis=[other for other in space if other != axis])  # "b n c"
+        places.append(jnp.einsum("bnc,n->bc", along, jnp.linspace(-1, 1, along.shape[1])))
+    return jnp.concatenate([global_average_pool(x), *places], axis=-1)

@@ -21,10 +21,13 @@ from research.nn.layers import (
     configured,
     require_resolution,
 )
-from research.nn.pooling import global_average_pool, max_pool
+from research.nn.pooling import global_average_pool, max_pool, place_pool
 from research.nn.remat import remat
 
 SmallImageStem = Literal["imagenet", "cifar"]  # cifar: a 3x3 convolution of stride 1 and no pool, for images of 32 px
+
+Pool = Literal["average", "places"]  # places: also where each channel is highest, for heads that say where things are
+POOLS: dict[str, Callable[[Array], Array]] = {"average": global_average_pool, "places": place_pool}
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Trunk(nn.Module):
     `dtype` is the compute type. Raises `UserError` below `minimum` pixels. `remat` computes the inside of each block
     again in the backward pass. `stochastic_depth` is the rate at which the last block's residual is dropped in
     training, growing linearly from 0: before the first block (Huang et al. 2016, arXiv:1603.09382, section 3), or at
-    the first block where `drop_first` is false (EfficientNet's release).
+    the first block where `drop_first` is false (EfficientNet's release). `pool` turns the last maps into features.
     """
 
     stem_width: int
@@ -124,6 +127,7 @@ class Trunk(nn.Module):
     remat: bool = False
     stochastic_depth: float = 0.0
     drop_first: bool = True
+    pool: Pool = "average"
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -144,7 +148,7 @@ class Trunk(nn.Module):
             x = Features(name=f"stage{number}")(x)
         if self.final is not None:
             x = self.final(**parts, name="final")(x, train=train)
-        features = global_average_pool(x)
+        features = POOLS[self.pool](x)
         if self.neck is not None:
             features = self.neck(dtype=self.dtype, name="neck")(features)
         return classify(

@@ -113,7 +113,19 @@ def build_model(cfg: Config, *, num_classes: int) -> nn.Module:
         raise UserError(
             f"model {cfg.model.name} has no field num_classes; expected one, with __call__(images, *, train)"
         )
-    return models.create(cfg.model.name, num_classes=num_classes, **compute_type(cfg), **transfer.model_fields(cfg))
+    fields = {"num_classes": num_classes, **compute_type(cfg), **transfer.model_fields(cfg)}
+    return headed(models.create(cfg.model.name, **fields), cfg)
+
+
+def headed(model: nn.Module, cfg: Config) -> nn.Module:
+    """The network with the features that its task's head asks for. Raises `UserError`: it has no say in them."""
+    if cfg.task.pool == "average":
+        return model
+    if getattr(model, "pool", None) is None:
+        raise UserError(
+            f"task.pool is {cfg.task.pool!r}, and model {cfg.model.name} has no field pool; expected average"
+        )
+    return model.clone(pool=cfg.task.pool)
 
 
 def resolve(cfg: Config, *, devices: Sequence[jax.Device] | None = None, stored: data.Stored | None = None) -> Resolved:

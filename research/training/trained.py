@@ -81,7 +81,7 @@ def load(workdir: epath.PathLike, *, checkpoint: str = "best") -> Trained:
     with closing(Checkpoints(folder, cfg.checkpointing, read_only=True)) as checkpoints:
         at = checkpoints.find(checkpoint)
         variables = checkpoints.weights(at)
-    model = models.create(cfg.model.name, **network["fields"], **resolve.compute_type(cfg))
+    model = resolve.headed(models.create(cfg.model.name, **network["fields"], **resolve.compute_type(cfg)), cfg)
     return Trained(
         config=cfg,
         model=model,
