@@ -1,4 +1,4 @@
-"""Classification with localization: a piece of clothing, or none, on a photograph, 64x64 RGB.
+"""Classification with localization: a piece of clothing, or none, on a photograph, 48x48 RGB.
 
 python launch.py train fashion_objects --workdir runs/fashion_objects
 """
@@ -13,9 +13,9 @@ def get_config(variant: str = "resnet8") -> Config:
     """ResNet-8 with a head that sees places, whose outputs are [pc, bx, by, bh, bw, c1 .. c10]."""
     return Config(
         model=ModelConfig(variant),
-        task=TaskConfig("localization", "localization_loss", pool="places", lambda_coord=20.0),
+        task=TaskConfig("localization", "localization_loss", pool="places", lambda_coord=10.0),
         data=DataConfig("fashion_objects", batch_size=64),
         optimizer=OptimizerConfig("adamw", learning_rate=2e-3, weight_decay=1e-4),
         schedule=ScheduleConfig("cosine", warmup=Duration(200, "steps")),
-        budget=BudgetConfig(train=Duration(8, "epochs")),
+        budget=BudgetConfig(train=Duration(15, "epochs")),
     )

@@ -17,7 +17,7 @@ from research import paths
 from research.data.stored import Split
 from research.errors import UserError
 
-SIDE = 64  # pixels of a picture
+SIDE = 48  # pixels of a picture
 COUNTS: dict[Split, int] = {"train": 20_000, "eval": 2_000}
 PHOTOGRAPHS = (
     *("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png", "gravel.png"),
@@ -48,9 +48,9 @@ def photographs() -> dict[str, epath.Path]:
 
 
 def objects(things: np.ndarray, classes: np.ndarray, num_classes: int, split: Split) -> tuple[np.ndarray, ...]:
-    """Pictures uint8 [n 64 64 3], rows [pc, bx, by, bh, bw, c1 .. cn] float32, and classes int32 (0 where none is).
+    """Pictures uint8 [n 48 48 3], rows [pc, bx, by, bh, bw, c1 .. cn] float32, and classes int32 (0 where none is).
 
-    `things` are grey, uint8 [m h w] on black, of these classes. Each is 20 to 48 pixels high and wide, in
+    `things` are grey, uint8 [m h w] on black, of these classes. Each is 22 to 44 pixels high and wide, in
     one of its colours; its box holds the pixels that differ from the photograph, exactly.
     """
     random, background = _start(split, 1)
@@ -61,7 +61,7 @@ def objects(things: np.ndarray, classes: np.ndarray, num_classes: int, split: Sp
     for number, chosen in enumerate(random.permutation(len(things))[:count]):
         picture = background()
         if random.random() >= EMPTY:
-            height, width = np.clip(random.uniform(20, 48) * np.exp(random.uniform(-0.2, 0.2, 2)), 20, 48).astype(int)
+            height, width = np.clip(random.uniform(24, 42) * np.exp(random.uniform(-0.15, 0.15, 2)), 22, 44).astype(int)
             thing = np.asarray(Image.fromarray(things[chosen]).resize((int(width), int(height)), 2), np.float32) / 255
             opaque = np.clip(thing * 8, 0, 1)
             inside = opaque > 0.2
@@ -81,7 +81,7 @@ def objects(things: np.ndarray, classes: np.ndarray, num_classes: int, split: Sp
 
 @functools.cache
 def figures(split: Split) -> tuple[np.ndarray, ...]:
-    """Pictures uint8 [n 64 64 3] of one face each, drawn and warped, and its `POINTS`, x and y of each, float32."""
+    """Pictures uint8 [n 48 48 3] of one face each, drawn and warped, and its `POINTS`, x and y of each, float32."""
     random, background = _start(split, 2)
     count = COUNTS[split]
     pictures = np.empty((count, SIDE, SIDE, 3), np.uint8)
@@ -89,7 +89,7 @@ def figures(split: Split) -> tuple[np.ndarray, ...]:
     marked = np.asarray(list(POINTS.values()))
     for number in range(count):
         angle, shear = random.uniform(-0.6, 0.6), random.uniform(-0.2, 0.2)
-        sizes = random.uniform(14, 26) * np.exp(random.uniform(-0.15, 0.15, 2))
+        sizes = random.uniform(12, 20) * np.exp(random.uniform(-0.15, 0.15, 2))
         turn = np.asarray([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         matrix = turn @ np.asarray([[1, shear], [0, 1]]) @ np.diag(sizes)
         reach = np.abs(matrix @ _circle(1.0, (0, 0), (1, 1)).T).max(axis=1)
@@ -137,7 +137,7 @@ def _circle(radius: float, centre: tuple[float, float] | np.ndarray, axes: tuple
 
 
 def _start(split: Split, kind: int) -> tuple[np.random.Generator, Callable[[], np.ndarray]]:
-    """What draws for a split, and a function giving another crop of its photographs, float32 [64 64 3]."""
+    """What draws for a split, and a function giving another crop of its photographs, float32 [48 48 3]."""
     random = np.random.default_rng([kind, zlib.crc32(split.encode())])
     files = photographs()
     photos = [Image.open(str(files[name])).convert("RGB") for name in PHOTOGRAPHS]

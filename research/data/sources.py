@@ -320,13 +320,13 @@ SOURCES: dict[str, Source] = {
         "made up here: 2,500 noisy patterns, 32x32 RGB, 10 classes", _synthetic_info, _synthetic, lambda cfg: {}
     ),
     "fashion_objects": Source(
-        "made of Fashion-MNIST: one piece of clothing, or none, on photographs, 64x64 RGB, with its box",
+        "made of Fashion-MNIST: one piece of clothing, or none, on photographs, 48x48 RGB, with its box",
         _objects_info,
         _objects,
         _objects_files,
     ),
     "figures": Source(
-        "made here: 22,000 drawn faces on photographs, 64x64 RGB, with five points each",
+        "made here: 22,000 drawn faces on photographs, 48x48 RGB, with five points each",
         _figures_info,
         _figures,
         _figures_files,
