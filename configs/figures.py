@@ -1,0 +1,21 @@
+"""Landmark detection: five points of drawn and warped faces on photographs, 48x48 RGB.
+
+python launch.py train figures --workdir runs/figures
+"""
+
+from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TaskConfig
+from research.values import Duration
+
+VARIANTS = ("resnet8", "resnet20")
+
+
+def get_config(variant: str = "resnet8") -> Config:
+    """ResNet-8 with a head that sees places, whose outputs are x1 y1 .. x5 y5."""
+    return Config(
+        model=ModelConfig(variant),
+        task=TaskConfig("landmarks", "landmark_mse", pool="places"),
+        data=DataConfig("figures", batch_size=64),
+        optimizer=OptimizerConfig("adamw", learning_rate=2e-3, weight_decay=1e-4),
+        schedule=ScheduleConfig("cosine", warmup=Duration(200, "steps")),
+        budget=BudgetConfig(train=Duration(8, "epochs")),
+    )
