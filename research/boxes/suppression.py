@@ -17,7 +17,7 @@ Scores = Num[AnyArray, "n"]
 Classes = Integer[AnyArray, "n"]
 
 # Boxes that are compared with one another step by step; the rest is compared with what of them is kept, all at once.
-TILE = 128
+TILE = 64
 
 
 class Kept(NamedTuple):
@@ -47,39 +47,39 @@ def nms(
     count = len(scores)
     candidates = jnp.isfinite(boxes).all(axis=-1) & (scores > score_threshold)
     order = jnp.argsort(jnp.where(candidates, -scores, jnp.inf), stable=True)
-    padding = -count % TILE if count > TILE else 0
-    tile = min(count, TILE)
-    ranked = jnp.pad(jnp.where(candidates[:, None], boxes, 0.0)[order], ((0, padding), (0, 0)))
-    kind = jnp.pad(jnp.zeros(count, jnp.int32) if classes is None else jnp.asarray(classes)[order], (0, padding))
-    alive = jnp.pad(candidates[order], (0, padding))
-    ranks = jnp.arange(tile)
+    ranked = jnp.where(candidates[:, None], boxes, 0.0)[order]
+    kind = jnp.zeros(count, jnp.int32) if classes is None else jnp.asarray(classes)[order]
+    ranks, tile = jnp.arange(count, dtype=jnp.int32), min(count, TILE)
 
-    def suppressed(kept: Array, mine: Array, my_kind: Array, others: Array, other_kind: Array) -> Array:
-        """Which of the others a kept box of mine covers, "others mine" reduced over mine."""
-        over = (pairwise_iou(others, mine) > iou_threshold) & (other_kind[:, None] == my_kind[None, :])
-        return jnp.any(over & kept[None, :], axis=-1)
+    def covers(first: Array, other: Array) -> Array:
+        """Which boxes of the first ranks would suppress which of the others, "first other"."""
+        return (pairwise_iou(ranked[first], ranked[other]) > iou_threshold) & (
+            kind[first][:, None] == kind[other][None]
+        )
 
-    def of_tile(start: Array, alive: Array) -> Array:
-        mine = jax.lax.dynamic_slice_in_dim(ranked, start, tile)
-        my_kind = jax.lax.dynamic_slice_in_dim(kind, start, tile)
-        mine_alive = jax.lax.dynamic_slice_in_dim(alive, start, tile)
-        earlier = (ranks[None, :] < ranks[:, None]) & (my_kind[:, None] == my_kind[None, :])
-        covers = earlier & (pairwise_iou(mine, mine) > iou_threshold)  # "later earlier"
+    def of_tile(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Settle the best boxes of which nothing is known yet, and suppress with those of them that are kept."""
+        alive, kept = state
+        place = jnp.cumsum(alive, dtype=jnp.int32) - 1
+        mine = jnp.full(tile, count, jnp.int32)
+        mine = mine.at[jnp.where(alive & (place < tile), place, tile)].set(ranks, mode="drop")
+        real, first = mine < count, jnp.minimum(mine, count - 1)
+        among = covers(first, first) & (ranks[:tile, None] < ranks[None, :tile])
 
         def again(state: tuple[Array, Array]) -> tuple[Array, Array]:
             # What is kept is the one set that agrees with itself: each pass settles one more link of every chain.
-            _, kept = state
-            return kept, mine_alive & ~jnp.any(covers & kept[None, :], axis=-1)
+            _, mine_kept = state
+            return mine_kept, real & ~jnp.any(among & mine_kept[:, None], axis=0)
 
-        none = jnp.zeros_like(mine_alive)
-        _, kept = jax.lax.while_loop(lambda s: jnp.any(s[0] != s[1]), again, (none, again((none, mine_alive))[1]))
-        later = jnp.arange(len(alive)) >= start + tile
-        gone = later & suppressed(kept, mine, my_kind, ranked, kind)
-        return jax.lax.dynamic_update_slice_in_dim(alive & ~gone, kept, start, 0)
+        passes = again((real, jnp.zeros_like(real)))
+        _, mine_kept = jax.lax.while_loop(lambda s: jnp.any(s[0] != s[1]), again, passes)
+        gone = jnp.any(covers(first, ranks) & mine_kept[:, None], axis=0)
+        return alive & ~gone & (place >= tile), kept.at[jnp.where(mine_kept, mine, count)].set(True, mode="drop")
 
+    kept = jnp.zeros(count, bool)
     if count:
-        alive = jax.lax.fori_loop(0, len(alive) // tile, lambda i, alive: of_tile(i * tile, alive), alive)
-    return _first(order, scores, alive[:count], count if limit is None else limit)
+        _, kept = jax.lax.while_loop(lambda state: jnp.any(state[0]), of_tile, (candidates[order], kept))
+    return _first(order, scores, kept, count if limit is None else limit)
 
 
 def soft_nms(
