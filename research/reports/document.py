@@ -35,11 +35,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart, interactive in HTML and an SVG file in Markdown; `chart=None`: nothing to draw yet."""
+    """A chart, interactive in HTML and an SVG file in Markdown; `chart=None`: nothing to draw yet.
+
+    `picture`: an SVG document in place of a chart.
+    """
 
     title: str
     chart: "alt.TopLevelMixin | None"
     note: str = ""
+    picture: str = ""
 
 
 @dataclass(frozen=True)

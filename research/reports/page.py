@@ -128,7 +128,7 @@ def _items(section: Section, links: cells.Links, prefix: str, used: set[str]) ->
             yield Sheet(item.title, note, cells.grid(item, links), item.frame.columns == ["key", "value"])
         else:
             name = _unique(f"{prefix}-{wording.slug(item.title)}"[:100], used)
-            spec, svg = _draw(item)
+            spec, svg = (None, item.picture) if item.picture else _draw(item)
             yield Drawing(item.title, note, name, spec, svg)
 
 

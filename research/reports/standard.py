@@ -4,12 +4,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from etils import epath
+
 from research.reports import figures, tables, wording
 from research.reports.document import FAILED, FINISHED, Figure, Section, Table
 from research.values import flatten
 
 if TYPE_CHECKING:
     from research.sweeps.results import Result, StudyRecord
+
+OVERLAYS = "overlays.svg"  # what a run of a task that places things leaves in its folder
 
 Facts = list[tuple[str, str]]
 _ALL_AGREE = ("device", "precision", "deterministic", "xla_flags", "versions.jax")  # parts of environment keys
@@ -91,6 +95,7 @@ def sections(study: "StudyRecord") -> list[Section]:
     results = study.results
     metric = tables.primary_metric(results)
     made = [_curves(results, metric), _arms(results, metric), _cost(results), _recipe(results)]
+    made += [_overlays(results)]
     made += [_unfinished(results), _runs(results, metric), _environment(results), _commands(study)]
     return [section for section in made if section is not None]
 
@@ -137,6 +142,19 @@ def _cost(results: "Sequence[Result]") -> Section | None:
         "Counts are exact. Seconds are measured, mean ± standard deviation over seeds; images per second is the median."
     )
     return Section("Cost", "", [Table("Cost of every arm", tables.cost_frame(results), note)])
+
+
+def _overlays(results: "Sequence[Result]") -> Section | None:
+    """The pictures that the first finished run of each arm left, where its task places things."""
+    found: dict[str, Figure] = {}
+    for result in tables.finished(results):
+        file = epath.Path(result.path) / OVERLAYS
+        if result.arm not in found and file.exists():
+            found[result.arm] = Figure(
+                f"{result.label} on its first evaluation examples", None, picture=file.read_text()
+            )
+    text = "Green is where things are, red where the network says they are; below, the true class and the network's."
+    return Section("Pictures", text, list(found.values())) if found else None
 
 
 def _recipe(results: "Sequence[Result]") -> Section | None:

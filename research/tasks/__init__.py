@@ -5,9 +5,10 @@ A batch is a dict: "image" float32 "b h w c", "label", "mask" float32 "b" (1 rea
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 
 from research import catalogue
 from research.config import TaskConfig
@@ -15,6 +16,14 @@ from research.errors import unknown
 
 Batch = Mapping[str, jax.Array]
 Statistics = dict[str, Any]  # name -> accumulator of sums; adding two, leaf by leaf, merges them
+
+
+class Marks(NamedTuple):
+    """What is placed in one picture, in shares of its width and height; `label` is a class, -1: that there is none."""
+
+    boxes: tuple[tuple[float, float, float, float], ...] = ()  # corners
+    points: tuple[tuple[float, float], ...] = ()
+    label: int | None = None
 
 
 @runtime_checkable
@@ -72,6 +81,9 @@ class Task(Protocol):
 
     def values(self, statistics: Statistics) -> dict[str, float | list[Any]]:
         """The metrics that merged statistics amount to, as numbers and lists (host side); `loss` is among them."""
+
+    def marks(self, rows: np.ndarray) -> list[Marks]:
+        """What labels, or outputs, place in each picture, to be drawn; [] of a task that places nothing."""
 
 
 def names() -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from research import catalogue, metrics
 from research.config import TaskConfig
 from research.errors import UserError
-from research.tasks import Batch, Examples, Statistics
+from research.tasks import Batch, Examples, Marks, Statistics
 from research.tasks._values import averages, loss_of
 
 
@@ -68,6 +68,10 @@ class Classification:
             "negative_log_likelihood": metrics.negative_log_likelihood(*of_batch),
             "confusion_matrix": metrics.confusion_matrix(*of_batch),
         }
+
+    def marks(self, rows: np.ndarray) -> list[Marks]:
+        """None: a class has no place."""
+        return []
 
     def values(self, statistics: Statistics) -> dict[str, float | list[Any]]:
         """The metrics that merged statistics amount to, as numbers and (nested) lists.

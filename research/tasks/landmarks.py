@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from research import metrics
 from research.config import TaskConfig
-from research.tasks import Batch, Examples, Statistics
+from research.tasks import Batch, Examples, Marks, Statistics
 from research.tasks._values import averages, loss_of
 
 NEAR = {"pck05": 0.05, "pck10": 0.1}
@@ -57,6 +58,10 @@ class Landmarks:
     def values(self, statistics: Statistics) -> dict[str, float | list[Any]]:
         """The means by name: loss, nme, and pck at a twentieth and a tenth of the box's side."""
         return averages(statistics)
+
+    def marks(self, rows: np.ndarray) -> list[Marks]:
+        """The points of each row."""
+        return [Marks(points=tuple(map(tuple, row.reshape(-1, 2).tolist()))) for row in rows]
 
     def _side(self, batch: Batch) -> jax.Array:
         """sqrt(width x height) of the smallest box around the true points, "b"."""

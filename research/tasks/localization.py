@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from research import boxes, metrics
 from research.config import TaskConfig
 from research.errors import UserError
-from research.tasks import Batch, Examples, Statistics
+from research.tasks import Batch, Examples, Marks, Statistics
 from research.tasks._values import averages, loss_of
 
 OVERLAPS = {"iou50": 0.5, "iou70": 0.7, "iou90": 0.9}
@@ -63,6 +64,14 @@ class Localization:
     def values(self, statistics: Statistics) -> dict[str, float | list[Any]]:
         """The means by name: loss, accuracy, iou, and the shares of objects found at overlaps .5, .7 and .9."""
         return averages(statistics)
+
+    def marks(self, rows: np.ndarray) -> list[Marks]:
+        """The box and the class of each row whose pc is above a half."""
+        corners = np.asarray(boxes.convert(rows[:, 1:5], "center_height_width", "corners"))
+        return [
+            Marks((tuple(box),), label=int(row[5:].argmax())) if row[0] > 0.5 else Marks(label=-1)
+            for row, box in zip(rows, corners.tolist(), strict=True)
+        ]
 
     @staticmethod
     def _overlap(outputs: jax.Array, batch: Batch) -> jax.Array:

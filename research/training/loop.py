@@ -28,6 +28,7 @@ from research.training import (
     disk,
     lease,
     mending,
+    overlays,
     parallel,
     preemption,
     processes,
@@ -247,6 +248,9 @@ class _Run:
             self.journal.begun(self.pipeline.resident, at_once=self.at_once)
         self.journal.tick()
         self.checkpoints.wait()
+        if document := overlays.drawn(self.resolved, self.pipeline, self.state):
+            self.journal.check_lease()
+            storage.write(self.workdir / overlays.FILE, document)
         early = self.journal.is_stale() and int(self.state.step) < self.resolved.steps
         return self._summary("finished", **({"stopped_early": True} if early else {}))
 

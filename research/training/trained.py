@@ -73,10 +73,14 @@ class Trained:
 def load(workdir: epath.PathLike, *, checkpoint: str = "best") -> Trained:
     """The network of a checkpoint (`best`, `last` or a step) of a run folder; averaged weights where the run kept them.
 
-    Raises `UserError`: no run there, no such checkpoint, or one that is damaged.
+    Raises `UserError`: no run there, one of another task than classification, no such checkpoint, or a damaged one.
     """
     folder = storage.reach(workdir)
     cfg = record.config_of(folder)
+    if cfg.task.name != "classification":
+        raise UserError(
+            f"{workdir} is a run of task {cfg.task.name!r}; expected one of classification, whose outputs are classes"
+        )
     network, images = record.described(folder)
     with closing(Checkpoints(folder, cfg.checkpointing, read_only=True)) as checkpoints:
         at = checkpoints.find(checkpoint)
