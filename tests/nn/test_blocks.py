@@ -13,7 +13,7 @@ from research.errors import UserError
 from research.nn.blocks import SHORTCUTS, BasicBlock, Bottleneck
 from research.nn.conv import Conv, convolve
 from research.nn.layers import NoNorm
-from research.nn.pooling import average_pool, global_average_pool, max_pool
+from research.nn.pooling import average_pool, global_average_pool, max_pool, place_pool
 from research.nn.preactivation import PreActivationBlock, PreActivationBottleneck, PreActivationStage
 from research.nn.squeeze_excite import SqueezeExcite
 from research.nn.trunk import Stage, Trunk
@@ -260,3 +260,13 @@ def test_one_definition_at_every_rank(block, stride):
     np.testing.assert_allclose(net.apply(flat, x, train=False)[:, 0], expected, atol=1e-5)  # float32 sums
     deep = jax.tree.map(lambda leaf: jnp.stack([leaf] * leaf.shape[0]) if leaf.ndim == 4 else leaf, flat)
     np.testing.assert_allclose(net.apply(deep, x[:, None], train=False)[:, 0, 0], expected, atol=1e-5)
+
+
+def test_place_pool_says_where_each_channel_is_highest():
+    maps = np.zeros((1, 5, 3, 2), np.float32)
+    maps[0, 0, 2, 0] = maps[0, 4, 1, 1] = 50  # top right; bottom middle
+    features = place_pool(jnp.asarray(maps))
+    np.testing.assert_allclose(features, [[50 / 15, 50 / 15, -1, 1, 1, 0]], atol=1e-6)
+    np.testing.assert_allclose(
+        place_pool(jnp.zeros((1, 4, 4, 4, 1))), np.zeros((1, 4)), atol=1e-6
+    )  # nowhere: the middle
