@@ -26,9 +26,16 @@ _METRICS = {
     "macro_f1": "macro F1",
     "macro_precision": "macro precision",
     "macro_recall": "macro recall",
+    "iou": "IoU",
+    "iou50": "share of boxes at IoU 0.5",
+    "iou70": "share of boxes at IoU 0.7",
+    "iou90": "share of boxes at IoU 0.9",
+    "nme": "normalised mean error",
+    "pck05": "PCK at 0.05",
+    "pck10": "PCK at 0.1",
 }
-_RATE = re.compile(r"top\d|accuracy|error|precision|recall|f1|auc|iou")
-_LOWER_IS_BETTER = re.compile(r"loss|error|perplexity|mae|mse|distance|seconds")
+_RATE = re.compile(r"top\d|accuracy|error|precision|recall|f1|auc|iou|pck")
+_LOWER_IS_BETTER = re.compile(r"loss|error|perplexity|mae|mse|nme|distance|seconds")
 
 
 def title(key: str) -> str:
