@@ -1,6 +1,10 @@
 """Classification with localization: a piece of clothing, or none, on a photograph, 48x48 RGB.
 
-python launch.py train fashion_objects --workdir runs/fashion_objects
+python launch.py train fashion_objects --workdir runs/fashion_objects                   # seed 0
+
+Cost and result on two CPU cores (3dddef9): 15 epochs in 28 min beside other work; on pictures it was not trained on IoU
+0.823 (0.985 of objects found at 0.5, 0.906 at 0.7, 0.181 at 0.9), class and presence right on 0.812 of them. Asked were
+0.8 and 0.85, in 20 min.
 """
 
 from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TaskConfig

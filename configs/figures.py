@@ -1,6 +1,9 @@
 """Landmark detection: five points of drawn and warped faces on photographs, 48x48 RGB.
 
-python launch.py train figures --workdir runs/figures
+python launch.py train figures --workdir runs/figures                           # seed 0
+
+Cost and result on two CPU cores (90c7e63): 8 epochs in 17 min beside other work; normalised mean error 0.093 of the box
+around the points (0.05 asked), 0.618 of points within a tenth of it.
 """
 
 from research.config import BudgetConfig, Config, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, TaskConfig
