@@ -7,6 +7,11 @@ from jaxtyping import Array, Float, Num
 AnyArray = Array | np.ndarray
 
 
+def as_points(rows: Num[AnyArray, "b n 2"] | Num[AnyArray, "b m"]) -> Float[Array, "b n 2"]:
+    """Points (x, y) float32 "b n 2", of such or of rows x1 y1 x2 y2 .. "b 2n"."""
+    return jnp.asarray(rows, jnp.float32).reshape(rows.shape[0], rows.size // max(2 * rows.shape[0], 1), 2)
+
+
 def gaussian_heatmaps(
     points: Num[AnyArray, "b n 2"], size: tuple[int, int], *, sigma: float | Float[AnyArray, ""] = 1.0
 ) -> Float[Array, "b h w n"]:

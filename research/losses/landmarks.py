@@ -64,10 +64,7 @@ def _errors(
 ) -> tuple[jax.Array, Float[jax.Array, "b n"]]:
     """Differences "b n 2", 0 where a point is not visible, and which are."""
     chex.assert_equal_shape([predictions, targets])
-    one, other = (
-        jnp.asarray(a, jnp.float32).reshape(a.shape[0], a.size // max(2 * a.shape[0], 1), 2)
-        for a in (predictions, targets)
-    )
+    one, other = landmarks.as_points(predictions), landmarks.as_points(targets)
     seen = _visible(other, visible)
     known = seen[..., None] > 0
     return jnp.where(known, one, 0.0) - jnp.where(known, other, 0.0), seen

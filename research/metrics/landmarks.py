@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
+from research import landmarks
 from research.inputs import AnyArray, Landmarks, Mask
 from research.metrics._accumulators import Mean, mean
 
@@ -77,10 +78,7 @@ def _distances(
     predictions: Landmarks, targets: Landmarks, visible: Visible | None
 ) -> tuple[Float[jax.Array, "b n"], Bool[jax.Array, "b n"]]:
     chex.assert_equal_shape([predictions, targets])
-    one, other = (
-        jnp.asarray(a, jnp.float32).reshape(a.shape[0], a.size // max(2 * a.shape[0], 1), 2)
-        for a in (predictions, targets)
-    )
+    one, other = landmarks.as_points(predictions), landmarks.as_points(targets)
     seen = jnp.ones(one.shape[:2], bool) if visible is None else jnp.asarray(visible > 0)
     chex.assert_shape(seen, one.shape[:2])
     distance = jnp.linalg.norm(one - jnp.where(seen[..., None], other, 0.0), axis=-1)

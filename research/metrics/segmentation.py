@@ -49,13 +49,13 @@ def pixel_accuracy(confusion: Confusion) -> Values:
 def class_iou(confusion: Confusion, *, average: Average | None = None) -> Values:
     """Intersection over union of each class "k", tp / (tp + fp + fn), or with "macro" their mean: mIoU."""
     tp, fp, fn = per_class(confusion)
-    return _averaged(_ratio(tp, tp + fp + fn), average)
+    return _averaged(tp, tp + fp + fn, average)
 
 
 def dice(confusion: Confusion, *, average: Average | None = None) -> Values:
     """2 tp / (2 tp + fp + fn) of each class "k", or with "macro" their mean: of all pixels, not of each picture."""
     tp, fp, fn = per_class(confusion)
-    return _averaged(_ratio(2 * tp, 2 * tp + fp + fn), average)
+    return _averaged(2 * tp, 2 * tp + fp + fn, average)
 
 
 def frequency_weighted_iou(confusion: Confusion) -> Values:
@@ -117,22 +117,21 @@ def panoptic_quality(seen: Panoptic, *, average: Average | None = None) -> Value
     `segmentation_quality` x `recognition_quality` (Kirillov et al. 2019, arXiv 1801.00868, eq. 1 and 2).
     """
     tp, fp, fn, overlap = seen
-    return _averaged(_ratio(2 * overlap, 2 * tp + fp + fn), average)
+    return _averaged(2 * overlap, 2 * tp + fp + fn, average)
 
 
 def segmentation_quality(seen: Panoptic, *, average: Average | None = None) -> Values:
     """SQ = mean IoU of the segments found: of each class "k", 0 where none is found, or the mean of those met."""
     tp, fp, fn, overlap = seen
-    namespace = overlap.__array_namespace__()
-    met = tp + fp + fn > 0
-    value = namespace.where(met, overlap / namespace.maximum(tp, 1), float("nan"))
-    return _averaged(value, average)
+    # Where something is met and nothing found, 0 of 1.
+    met = (tp + fp + fn > 0).astype(tp.dtype)
+    return _averaged(overlap, tp.__array_namespace__().maximum(tp, met), average)
 
 
 def recognition_quality(seen: Panoptic, *, average: Average | None = None) -> Values:
     """RQ = tp / (tp + fp / 2 + fn / 2), the F1 of segments: of each class "k", or the mean of those met."""
     tp, fp, fn, _ = seen
-    return _averaged(_ratio(2 * tp, 2 * tp + fp + fn), average)
+    return _averaged(2 * tp, 2 * tp + fp + fn, average)
 
 
 class _Numbered(NamedTuple):
@@ -163,10 +162,11 @@ def _ratio(numerator: Values, denominator: Values) -> Values:
     return namespace.where(denominator > 0, numerator / namespace.maximum(denominator, 1), float("nan"))
 
 
-def _averaged(values: Values, average: str | None) -> Values:
+def _averaged(numerator: Values, denominator: Values, average: str | None) -> Values:
+    """The ratio of each class, or its mean over those whose denominator is not 0: what cannot be told stays nan."""
+    values = _ratio(numerator, denominator)
     if average is None:
         return values
-    namespace = values.__array_namespace__()
-    known = ~namespace.isnan(values)
-    total = namespace.where(known, values, 0.0).sum()
-    return namespace.where(known.any(), total / namespace.maximum(known.sum(), 1), float("nan"))
+    namespace, met = values.__array_namespace__(), denominator > 0
+    total = namespace.where(met, values, 0.0).sum()
+    return namespace.where(met.any(), total / namespace.maximum(met.sum(), 1), float("nan"))

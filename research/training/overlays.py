@@ -5,6 +5,7 @@ anything (`Task.marks`).
 """
 
 import base64
+import contextlib
 import html
 import io
 from collections.abc import Sequence
@@ -27,14 +28,12 @@ COLOURS = {"truth": "#2ca02c", "predicted": "#d62728"}
 
 def drawn(resolved: Resolved, pipeline: data.Pipeline, current: TrainState) -> str:
     """The document; "" where there is nothing to draw, or where several processes hold the network together."""
-    if resolved.layout.processes > 1:
+    if resolved.layout.processes > 1 or resolved.info.labels == "class":
         return ""
-    with_truth = next(iter(pipeline.evaluate("eval", EXAMPLES)))
-    batch = jax.device_get(pipeline.fetch(pipeline.resident, with_truth, split="eval", augment=False))
+    with contextlib.closing(pipeline.evaluate("eval", EXAMPLES)) as feeds:
+        batch = jax.device_get(pipeline.fetch(pipeline.resident, next(feeds), split="eval", augment=False))
     real = batch["mask"] > 0
     truth = resolved.task.marks(batch["label"][real])
-    if not truth:
-        return ""
     model = resolve.build_model(resolved.config, num_classes=resolved.task.num_outputs)
     variables = parallel.host(current.variables)
     outputs = jax.jit(lambda v, images: model.apply(v, images, train=False))(variables, batch["image"])
