@@ -13,7 +13,9 @@ from PIL import Image
 
 from research import data
 from research.config import DataConfig
+from research.data import placed
 
+PLACED = ("fashion_objects", "figures")  # made at each load, a thousand pictures a second
 TRAIN, EVAL = 45, 20  # examples of the tiny sets; 45 is no multiple of 10 classes
 
 
@@ -84,8 +86,8 @@ def _prepare_row(name: str, folder: Path) -> DataConfig:
 
 
 def rows() -> list[Any]:
-    """Every row by discovery; one needs a Debian package."""
-    return [pytest.param(n, marks=pytest.mark.debian if n == "fashion_mnist" else ()) for n in data.names()]
+    """Every row by discovery; two need a Debian package."""
+    return [pytest.param(n, marks=pytest.mark.debian if n.startswith("fashion") else ()) for n in data.names()]
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +100,7 @@ def config_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
             if name == "image_folder":
                 root = write_folder(tmp_path_factory.mktemp("folder"), {"train": 9, "test": 4})
                 made[name] = DataConfig(name=name, path=str(root))
-            elif name in ("digits", "orl_faces", "synthetic", "fashion_mnist"):
+            elif name in (*PLACED, "digits", "orl_faces", "synthetic", "fashion_mnist"):
                 made[name] = DataConfig(name=name)
             else:
                 made[name] = _prepare_row(name, tmp_path_factory.mktemp("tfds"))
@@ -107,12 +109,20 @@ def config_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return config
 
 
-@pytest.fixture(scope="session", params=rows())
-def row(request: pytest.FixtureRequest, config_of: Any) -> DataConfig:
+@pytest.fixture(scope="module")
+def few() -> Iterator[None]:
+    """Fewer pictures than users get are placed: each law loads a row several times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placed, "COUNTS", {"train": 200, "eval": 50})
+        yield
+
+
+@pytest.fixture(scope="module", params=rows())
+def row(request: pytest.FixtureRequest, config_of: Any, few: None) -> DataConfig:
     return config_of(request.param)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def loaded(row: DataConfig) -> data.Pipeline:
     """The row in memory, with a batch size that divides some training sets (45 examples) and not others (1,438)."""
     return data.pipeline(dataclasses.replace(row, batch_size=9), seed=3)

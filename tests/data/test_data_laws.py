@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,6 +23,14 @@ def same(one, other):
     return all(np.array_equal(one[key], other[key]) and one[key].dtype == other[key].dtype for key in one)
 
 
+def classes(arrays: Any, info: Any) -> np.ndarray:
+    """What a choice is stratified by: the class, also where labels say more; points have none."""
+    labels = np.asarray(arrays["label"])
+    if info.labels == "landmarks":
+        return np.zeros(len(labels), np.int64)
+    return labels[:, 5:].argmax(axis=1) if info.labels == "object" else labels
+
+
 def test_info_is_what_the_arrays_are(row, loaded):
     info, arrays = data.info(row), loaded.resident
     assert info == loaded.info
@@ -30,9 +39,10 @@ def test_info_is_what_the_arrays_are(row, loaded):
         images, labels = arrays[split]["image"], arrays[split]["label"]
         assert images.shape == (count, *info.shape)
         assert images.dtype == np.uint8
-        assert labels.shape == (count,)
-        assert labels.dtype == np.int32
-        assert 0 <= labels.min() <= labels.max() < info.num_classes
+        expected = data.label_shape(info, count)
+        assert (labels.shape, labels.dtype) == (expected.shape, expected.dtype)
+        if info.labels != "landmarks":
+            assert 0 <= classes(arrays[split], info).min() <= classes(arrays[split], info).max() < info.num_classes
     assert data.summaries()[row.name]
 
 
@@ -74,13 +84,13 @@ def test_training_resumes_at_any_step(loaded):
 def test_held_out_examples_are_stratified_and_disjoint(row, loaded):
     share = 0.25
     part = data.pipeline(dataclasses.replace(row, batch_size=1, validation=share), seed=0)
-    labels, count = loaded.resident["train"]["label"], loaded.info.train_examples
+    labels, count = classes(loaded.resident["train"], loaded.info), loaded.info.train_examples
     assert part.info.eval_examples == round(share * count)
     assert part.info.train_examples == count - part.info.eval_examples
     bytes_of = {s: sorted(i.tobytes() for i in part.resident[s]["image"]) for s in ("train", "eval")}
     together = sorted(bytes_of["train"] + bytes_of["eval"])
     assert together == sorted(i.tobytes() for i in loaded.resident["train"]["image"])
-    kept = np.bincount(part.resident["eval"]["label"], minlength=loaded.info.num_classes)
+    kept = np.bincount(classes(part.resident["eval"], loaded.info), minlength=loaded.info.num_classes)
     assert np.all(np.abs(kept - share * np.bincount(labels, minlength=loaded.info.num_classes)) < 1)
 
 
@@ -90,8 +100,8 @@ def test_a_training_subset_is_balanced_nested_and_ignores_the_run_seed(row, load
         for n, s in ((11, 0), (17, 9))
     )
     assert {i.tobytes() for i in small["image"]} <= {i.tobytes() for i in large["image"]}
-    counts = np.bincount(large["label"], minlength=loaded.info.num_classes)
-    available = np.bincount(loaded.resident["train"]["label"], minlength=loaded.info.num_classes)
+    counts = np.bincount(classes(large, loaded.info), minlength=loaded.info.num_classes)
+    available = np.bincount(classes(loaded.resident["train"], loaded.info), minlength=loaded.info.num_classes)
     assert counts.sum() == 17
     # No class is more than one short of another while it still has examples to give.
     assert np.all((counts >= counts.max() - 1) | (counts == available))
