@@ -47,14 +47,15 @@ def photographs() -> dict[str, epath.Path]:
     return found
 
 
-def objects(things: np.ndarray, classes: np.ndarray, num_classes: int, split: Split) -> tuple[np.ndarray, ...]:
+def objects(
+    things: np.ndarray, classes: np.ndarray, num_classes: int, split: Split, count: int
+) -> tuple[np.ndarray, ...]:
     """Pictures uint8 [n 48 48 3], rows [pc, bx, by, bh, bw, c1 .. cn] float32, and classes int32 (0 where none is).
 
     `things` are grey, uint8 [m h w] on black, of these classes. Each is 22 to 44 pixels high and wide, in
     one of its colours; its box holds the pixels that differ from the photograph, exactly.
     """
     random, background = _start(split, 1)
-    count = COUNTS[split]
     pictures = np.empty((count, SIDE, SIDE, 3), np.uint8)
     rows = np.zeros((count, 5 + num_classes), np.float32)
     kinds = np.zeros(count, np.int32)
@@ -80,10 +81,9 @@ def objects(things: np.ndarray, classes: np.ndarray, num_classes: int, split: Sp
 
 
 @functools.cache
-def figures(split: Split) -> tuple[np.ndarray, ...]:
+def figures(split: Split, count: int) -> tuple[np.ndarray, ...]:
     """Pictures uint8 [n 48 48 3] of one face each, drawn and warped, and its `POINTS`, x and y of each, float32."""
     random, background = _start(split, 2)
-    count = COUNTS[split]
     pictures = np.empty((count, SIDE, SIDE, 3), np.uint8)
     rows = np.empty((count, len(POINTS), 2), np.float32)
     marked = np.asarray(list(POINTS.values()))

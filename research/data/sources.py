@@ -188,12 +188,12 @@ def _things(path: str | None, split: Split) -> tuple[np.ndarray, np.ndarray]:
 
 def _objects(cfg: DataConfig, split: Split) -> Examples:
     _objects_files(cfg)
-    return in_memory(*_placed_objects(cfg.path, split))
+    return in_memory(*_placed_objects(cfg.path, split, placed.COUNTS[split]))
 
 
 @functools.cache
-def _placed_objects(path: str | None, split: Split) -> tuple[np.ndarray, ...]:
-    return placed.objects(*_things(path, split), len(_FASHION_NAMES), split)
+def _placed_objects(path: str | None, split: Split, count: int) -> tuple[np.ndarray, ...]:
+    return placed.objects(*_things(path, split), len(_FASHION_NAMES), split, count)
 
 
 def _figures_files(cfg: DataConfig) -> dict[str, epath.Path]:
@@ -208,7 +208,7 @@ def _figures_info(cfg: DataConfig) -> Stored:
 
 
 def _figures(cfg: DataConfig, split: Split) -> Examples:
-    images, rows = placed.figures(split)
+    images, rows = placed.figures(split, placed.COUNTS[split])
     return in_memory(images, rows, np.zeros(len(rows), np.int32))
 
 

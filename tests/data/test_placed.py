@@ -27,7 +27,7 @@ def _thing() -> np.ndarray:
 
 def test_boxes_hold_the_pixels_of_their_object_exactly(few: None) -> None:
     classes = np.arange(200) % 3
-    images, rows, kinds = placed.objects(_thing(), classes, 3, "eval")
+    images, rows, kinds = placed.objects(_thing(), classes, 3, "eval", 40)
     assert images.shape == (40, placed.SIDE, placed.SIDE, 3)
     there = rows[:, 0] == 1
     assert 0 < there.sum() < 40
@@ -45,19 +45,14 @@ def test_boxes_hold_the_pixels_of_their_object_exactly(few: None) -> None:
 
 
 def test_the_same_words_make_the_same_pictures_and_splits_differ(few: None) -> None:
-    placed.figures.cache_clear()
-    first = placed.figures("eval")
-    placed.figures.cache_clear()
-    for one, other in zip(first, placed.figures("eval"), strict=True):
+    first = placed.figures("eval", placed.COUNTS["eval"])
+    for one, other in zip(first, placed.figures("eval", placed.COUNTS["eval"]), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert not np.array_equal(first[0][:40], placed.figures("train")[0][:40])
-    placed.figures.cache_clear()
+    assert not np.array_equal(first[0][:40], placed.figures("train", placed.COUNTS["train"])[0][:40])
 
 
 def test_points_are_on_what_they_name(few: None) -> None:
-    placed.figures.cache_clear()
-    images, rows = placed.figures("eval")
-    placed.figures.cache_clear()
+    images, rows = placed.figures("eval", placed.COUNTS["eval"])
     points = rows.reshape(40, len(placed.POINTS), 2)
     assert points.min() > 0
     assert points.max() < 1

@@ -16,11 +16,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> object:
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placed, "COUNTS", {"train": 48, "eval": 10})
-    placed.figures.cache_clear()
-    yield
-    placed.figures.cache_clear()
 
 
 def test_landmarks_are_trained_evaluated_and_drawn(few: None, tmp_path: Path) -> None:
