@@ -10,7 +10,7 @@ from etils import epath
 from PIL import Image
 
 from research import paths, storage
-from research.analysis import grad_cam
+from research.analysis import features, grad_cam
 from research.data import transforms
 from research.errors import UserError, unknown
 from research.training import record
@@ -52,7 +52,7 @@ def explain(
     images = trained.normalised(jnp.asarray(image[None]))
     probabilities = np.asarray(trained.probabilities(jnp.asarray(image[None])))[0]
     chosen = int(probabilities.argmax()) if class_name is None else trained.class_names.index(class_name)
-    known = grad_cam.layers(trained.model, trained.variables, images)
+    known = features.layers(trained.model, trained.variables, images)
     layer = grad_cam.last_stage(known) if layer is None else layer
 
     def heat_of(images: jax.Array) -> jax.Array:

@@ -14,33 +14,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from research import models
+from research.analysis import features
 from research.errors import UserError, unknown
 
 PyTree = Any
 # Anchors of the overlay's colours, dark to bright, evenly spaced (red, green, blue).
 COLOURS = np.array([(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], np.float32)
-
-
-def layers(model: nn.Module, variables: PyTree, images: Float[Array, "b *space c"]) -> dict[str, tuple[int, ...]]:
-    """Path of every module whose output is maps "b *space c" -> shape of its output, in the order they run.
-
-    `stage1`, `stage2` and so on are the outputs of the stages.
-    """
-    found: dict[str, tuple[int, ...]] = {}
-
-    def note(call: Any, arguments: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:
-        output = call(*arguments, **keywords)
-        path = "/".join(context.module.path)
-        if path and context.method_name == "__call__" and getattr(output, "ndim", 0) == images.ndim:
-            found.setdefault(path, tuple(output.shape))
-        return output
-
-    def forward(variables: PyTree, images: Array) -> Any:
-        with nn.intercept_methods(note):
-            return model.apply(variables, images, train=False)
-
-    jax.eval_shape(forward, variables, images)
-    return found
 
 
 def last_stage(known: dict[str, tuple[int, ...]]) -> str:
@@ -64,7 +43,7 @@ def grad_cam(
     `classes` default to those with the largest logits, `layer` to the last stage. Not scaled: `normalised` does it.
     Raises `UserError`: an unknown layer (nearest shown), or one whose output is no maps.
     """
-    known = layers(model, variables, images)
+    known = features.layers(model, variables, images)
     layer = last_stage(known) if layer is None else layer
     if layer not in known:
         raise unknown("layer with maps", layer, known)
@@ -72,29 +51,19 @@ def grad_cam(
         classes = jnp.argmax(cast(Array, model.apply(variables, images, train=False)), axis=-1)
 
     def scores(offset: Array) -> tuple[Array, Array]:
-        logits, maps = _with_offset(model, variables, images, layer, offset)
-        return jnp.sum(jnp.take_along_axis(logits, classes[:, None], axis=1)), maps
+        seen: list[Array] = []
+
+        def shifted(maps: Array) -> Array:
+            seen.append(maps.astype(jnp.float32))
+            return maps + offset.astype(maps.dtype)
+
+        logits = features.changed(model, variables, images, layer, shifted)
+        return jnp.sum(jnp.take_along_axis(logits, classes[:, None], axis=1)), seen[0]
 
     offset = jnp.zeros(known[layer], jnp.float32)
     gradient, maps = jax.grad(scores, has_aux=True)(offset)
     weights = jnp.mean(gradient, axis=range(1, gradient.ndim - 1), keepdims=True)  # equation 1
     return nn.relu(jnp.sum(weights * maps, axis=-1))  # equation 2
-
-
-def _with_offset(model: nn.Module, variables: PyTree, images: Array, layer: str, offset: Array) -> tuple[Array, Array]:
-    """Logits with `offset` added to the output of `layer`, and that output: what differentiates with respect to it."""
-    seen: list[Array] = []
-
-    def shift(call: Any, arguments: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:
-        output = call(*arguments, **keywords)
-        if "/".join(context.module.path) == layer and context.method_name == "__call__" and not seen:
-            seen.append(output.astype(jnp.float32))
-            return output + offset.astype(output.dtype)
-        return output
-
-    with nn.intercept_methods(shift):
-        logits = cast(Array, model.apply(variables, images, train=False))
-    return logits, seen[0]
 
 
 def normalised(heat: Float[Array, "b *maps"]) -> Float[Array, "b *maps"]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.analysis import grad_cam
+from research.analysis import features, grad_cam
 from research.errors import UserError
 from research.testing import model_laws
 from research.testing.model_laws import fill, initial_shapes
@@ -76,5 +76,5 @@ def test_every_family_has_a_last_stage_to_look_at(family):
     for name in smallest(family):
         model, shape = shortened(name).model, shortened(name).input_shape
         images = jax.ShapeDtypeStruct((model_laws.BATCH, *shape), jnp.float32)
-        known = grad_cam.layers(model, shortened(name).initial[1], images)
+        known = features.layers(model, shortened(name).initial[1], images)
         assert known[grad_cam.last_stage(known)][-1] > 1, name
